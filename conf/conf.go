@@ -1,0 +1,131 @@
+// Package conf turns a YAML file into a valid, read-only Config.
+//
+// Loading goes default -> strict decode -> validate. Every problem is reported
+// with file, line, field, value and what would be valid; an unknown key with
+// the nearest known one.
+package conf
+
+import "time"
+
+// Config is everything an operator can set. It is built whole and never
+// changed afterwards.
+type Config struct {
+	// Listeners are the addresses that accept gRPC calls; at least one.
+	Listeners []Listener `yaml:"listeners"`
+	// Clusters are the named sets of equivalent backend instances.
+	Clusters map[string]*Cluster `yaml:"clusters"`
+	// Routes decide where a call goes. The first match wins.
+	Routes []Route `yaml:"routes"`
+	// Default takes the calls that no route matches. Without it they are
+	// answered with UNIMPLEMENTED.
+	Default *Action `yaml:"default"`
+	// Timeouts bound the proxy's own waiting, never the length of a stream.
+	Timeouts Timeouts `yaml:"timeouts"`
+	// Limits bound what a client or a backend can make the proxy hold.
+	Limits Limits `yaml:"limits"`
+	// Log is how the proxy reports on itself.
+	Log Log `yaml:"log"`
+}
+
+// Listener is one address that accepts gRPC calls in plaintext HTTP/2.
+type Listener struct {
+	// Address is "host:port", ":port", or "unix:///path/to/socket".
+	Address string `yaml:"address"`
+}
+
+// Cluster is a named set of backend instances that answer alike.
+type Cluster struct {
+	// Instances are the backends' addresses: "host:port" or
+	// "unix:///path/to/socket"; at least one.
+	Instances []string `yaml:"instances"`
+	// Connections is how many connections an instance gets at most. One is
+	// opened at first, others when those are busy. Default 4.
+	Connections int `yaml:"connections"`
+}
+
+// Route sends the calls that match to a cluster.
+type Route struct {
+	// Match selects calls; exactly one of its fields is set.
+	Match Match `yaml:"match"`
+	// Action says what happens to them.
+	Action `yaml:",inline"`
+}
+
+// Match selects calls by method or by service.
+type Match struct {
+	// Method is a full method name, "/package.Service/Method".
+	Method string `yaml:"method"`
+	// Service is a full service name, "package.Service"; it selects all its
+	// methods.
+	Service string `yaml:"service"`
+}
+
+// Action is what happens to a call.
+type Action struct {
+	// Cluster is the name of the cluster that answers.
+	Cluster string `yaml:"cluster"`
+	// Mode is how messages cross the proxy. Default ModeFrame.
+	Mode Mode `yaml:"mode"`
+	// Timeout is the longest a call may take; the client's own deadline
+	// holds as well if it is nearer. Zero (the default) means no limit, so
+	// that streams live as long as their ends want.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// Mode is how messages cross the proxy.
+type Mode string
+
+// ModeFrame moves encoded messages as they are.
+const ModeFrame Mode = "frame"
+
+// Timeouts bound the proxy's own waiting.
+type Timeouts struct {
+	// Connect is how long opening a connection to an instance may take,
+	// including the HTTP/2 handshake. Default 3s.
+	Connect Duration `yaml:"connect"`
+	// Shutdown is how long running calls may go on after SIGTERM before
+	// they are ended with UNAVAILABLE. Default 10s.
+	Shutdown Duration `yaml:"shutdown"`
+	// IdleConnection is how long a connection to an instance is kept without
+	// a call on it. Default 10m; zero keeps it for ever.
+	IdleConnection Duration `yaml:"idle_connection"`
+}
+
+// Limits bound what one peer can make the proxy hold.
+type Limits struct {
+	// Message is the longest message, in either direction, as it crosses
+	// the wire. A longer one ends its call with RESOURCE_EXHAUSTED. Zero
+	// (the default) means no limit: frame mode never holds a whole message.
+	Message Size `yaml:"message"`
+	// HeaderList is the largest header list accepted from either side,
+	// counted as HTTP/2 does (RFC 9113 section 6.5.2). Default 1MiB.
+	HeaderList Size `yaml:"header_list"`
+	// StreamsPerConnection is how many calls a client may have open on one
+	// connection. Default 1000.
+	StreamsPerConnection int `yaml:"streams_per_connection"`
+	// Connections is how many client connections are accepted on a
+	// listener. Default 10000.
+	Connections int `yaml:"connections"`
+	// StreamWindow is the HTTP/2 flow-control window of one stream: how much
+	// of a call the proxy holds at most for each direction when the receiver
+	// is slower than the sender. Default 512KiB.
+	StreamWindow Size `yaml:"stream_window"`
+	// ConnectionWindow is the HTTP/2 flow-control window of a connection.
+	// Default 2MiB.
+	ConnectionWindow Size `yaml:"connection_window"`
+}
+
+// Log is how the proxy reports on itself, on standard error.
+type Log struct {
+	// Level is the least severe level written: debug, info, warn or error.
+	// Default info.
+	Level string `yaml:"level"`
+	// Format is text or json. Default text.
+	Format string `yaml:"format"`
+}
+
+// Duration is a time span written with its unit: "250ms", "10s", "5m".
+type Duration time.Duration
+
+// Size is a number of bytes written with its unit: "64KiB", "4MiB", "100B".
+type Size int64

@@ -1,0 +1,34 @@
+package stream
+
+import "strconv"
+
+// Code is a gRPC status code. The names and meanings are those of
+// https://github.com/grpc/grpc/blob/master/doc/statuscodes.md.
+type Code uint32
+
+// The status codes that the proxy itself answers with.
+const (
+	OK                Code = 0
+	Canceled          Code = 1
+	Unknown           Code = 2
+	DeadlineExceeded  Code = 4
+	ResourceExhausted Code = 8
+	Unimplemented     Code = 12
+	Internal          Code = 13
+	Unavailable       Code = 14
+)
+
+var codeNames = [...]string{
+	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+}
+
+// String returns the code's name in the gRPC specification, or its number if
+// the specification has none.
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return strconv.FormatUint(uint64(c), 10)
+}
