@@ -1,0 +1,190 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/resolver"
+)
+
+// Resolver decides where calls go. It is called once per call, concurrently,
+// and must not block.
+type Resolver interface {
+	// Resolve returns nil when no route matches.
+	Resolve(c *resolver.Call) *resolver.Target
+}
+
+// Backends opens the backend's side of calls.
+type Backends interface {
+	// Open opens a stream to one instance of a cluster. The stream ends with
+	// ctx at the latest. The error is a *stream.Failure.
+	Open(ctx context.Context, cluster, instance string, req *stream.Request) (stream.Outbound, error)
+}
+
+// Options is what a Handler works with. Resolver and Backends are required.
+type Options struct {
+	Resolver Resolver
+	Backends Backends
+	// MaxMessage is the longest message in bytes that is let through in
+	// either direction, as it crosses the wire. 0 means no limit.
+	MaxMessage uint32
+	// Logger gets what has no client to go to. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Handler carries calls. Its methods may be called concurrently.
+type Handler struct {
+	opts  Options
+	calls calls
+}
+
+// New returns a Handler that is ready to serve.
+func New(opts Options) *Handler {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &Handler{opts: opts}
+}
+
+// call is one call on its way.
+type call struct {
+	in     stream.Inbound
+	target *resolver.Target
+	ctx    context.Context // the client's, cut short by cancel and the route's timeout
+	cancel context.CancelCauseFunc
+}
+
+// Serve carries one call and has ended it when it returns. Nothing of the call
+// is left running then.
+func (h *Handler) Serve(in stream.Inbound) {
+	c := &call{in: in}
+	c.ctx, c.cancel = context.WithCancelCause(in.Context())
+	defer c.cancel(nil)
+	defer h.recoverPanic(c)
+	if !h.calls.begin(c) {
+		in.Finish(failShutdown().Trailer())
+		return
+	}
+	defer h.calls.end(c)
+
+	c.target = h.opts.Resolver.Resolve(&resolver.Call{Method: in.Request().Method})
+	if c.target == nil {
+		in.Finish(failNoRoute(in.Request().Method).Trailer())
+		return
+	}
+	if t := c.target.Timeout; t > 0 {
+		var stop context.CancelFunc
+		c.ctx, stop = context.WithTimeoutCause(c.ctx, t, failRouteTimeout(c.target))
+		defer stop()
+	}
+	h.relay(c)
+}
+
+// relay opens the backend's side of c, moves what both sides send, and ends
+// the call as the backend did or as what went wrong asks for.
+func (h *Handler) relay(c *call) {
+	out := newResend(c, h.opts.Backends)
+	if err := out.open(); err != nil {
+		c.in.Finish(c.failure(err).Trailer())
+		return
+	}
+	defer out.Abort()
+	request := &pump{dst: out, src: c.in, limit: h.opts.MaxMessage, direction: "request"}
+	requestEnded := h.relayRequest(c, out, request)
+	trailer, err := h.relayResponse(c, out)
+	if err != nil {
+		trailer = c.failure(err).Trailer()
+	}
+	c.in.Finish(trailer) // a pump that waits for the client comes back
+	out.Abort()          // a pump that waits for the backend comes back
+	<-requestEnded
+}
+
+// relayRequest moves the messages from the client to the backend, and then the
+// half-close. The returned channel is closed when that is over. A request that
+// has arrived whole needs no goroutine.
+func (h *Handler) relayRequest(c *call, out stream.Outbound, request *pump) <-chan struct{} {
+	ended := make(chan struct{})
+	if c.sendWhatIsThere(out, request) {
+		close(ended)
+		return ended
+	}
+	go func() { // ends when the client half-closes or either stream is over; relay waits for it
+		defer close(ended)
+		defer h.recoverPanic(c)
+		c.finishRequest(out, request.run())
+	}()
+	return ended
+}
+
+// relayResponse moves headers and messages from the backend to the client, and
+// returns the trailers.
+func (h *Handler) relayResponse(c *call, out stream.Outbound) (*stream.Trailer, error) {
+	header, err := out.Header()
+	if err != nil {
+		return nil, err
+	}
+	if header != nil {
+		if err := c.in.WriteHeader(header); err != nil {
+			return nil, err
+		}
+	}
+	response := &pump{dst: c.in, src: out, limit: h.opts.MaxMessage, direction: "response"}
+	if err := response.run(); err != nil {
+		return nil, err
+	}
+	return out.Trailer(), nil
+}
+
+// inlineBudget is how much of a request is sent before anyone looks at the
+// response. It is small enough never to block in a transport's Write, so that
+// a backend that answers at length before it has read the request cannot be
+// deadlocked.
+const inlineBudget = 32 << 10
+
+// sendWhatIsThere sends a request that has arrived whole, as most unary ones
+// have by now, and reports whether nothing is left to send.
+func (c *call) sendWhatIsThere(out stream.Outbound, request *pump) (done bool) {
+	if !c.in.Complete() {
+		return false
+	}
+	for sent := 0; sent < inlineBudget; {
+		n, err := request.step()
+		if err != nil {
+			c.finishRequest(out, endOf(err))
+			return true
+		}
+		sent += n
+	}
+	return false
+}
+
+// finishRequest acts on the end of the request: nil, or what broke it off.
+func (c *call) finishRequest(out stream.Outbound, err error) {
+	var unwanted *writeError
+	switch {
+	case err == nil:
+		_ = out.HalfClose() // if that fails, the response says why
+	case errors.As(err, &unwanted):
+		// The backend wants no more; its answer says why.
+	default:
+		c.cancel(err)
+	}
+}
+
+// recoverPanic ends the call that panicked, and nothing else.
+func (h *Handler) recoverPanic(c *call) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	method := c.in.Request().Method
+	h.opts.Logger.Error("a call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+	f := &stream.Failure{Reason: stream.ProxyInternal, Code: stream.Internal, Message: fmt.Sprintf("%s: internal error", method)}
+	c.cancel(f)
+	c.in.Finish(f.Trailer())
+}

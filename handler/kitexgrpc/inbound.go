@@ -1,0 +1,110 @@
+package kitexgrpc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
+	"github.com/cloudwego/kitex/pkg/streaming"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+)
+
+// inbound is a call as Kitex's server transport delivers it.
+type inbound struct {
+	ctx context.Context
+	tr  grpc.ServerTransport
+	s   *grpc.Stream
+	req stream.Request
+	// empty is true when the client ended its side without any message.
+	empty bool
+}
+
+var _ stream.Inbound = (*inbound)(nil)
+
+// newInbound takes over st. It must be called before anything reads from st.
+func newInbound(ctx context.Context, st streaming.Stream) (*inbound, error) {
+	tr, s, err := serverEnds(st)
+	if err != nil {
+		return nil, err
+	}
+	in := &inbound{ctx: ctx, tr: tr, s: s, empty: requestComplete(s) && nothingQueued(s)}
+	in.req = stream.Request{
+		Method:         s.Method(),
+		ContentSubtype: s.ContentSubtype(),
+		Encoding:       s.RecvCompress(),
+		// Kitex keeps what the client accepts as what the server is to
+		// send with, see SetSendCompress below.
+		AcceptEncoding: s.SendCompress(),
+	}
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		if a := md[authorityKey]; len(a) > 0 {
+			in.req.Authority = a[0]
+		}
+		in.req.Metadata = fromMD(md)
+	}
+	s.SetSendCompress("")
+	return in, nil
+}
+
+func (in *inbound) Context() context.Context { return in.ctx }
+func (in *inbound) Request() *stream.Request { return &in.req }
+func (in *inbound) Peer() net.Addr           { return in.tr.RemoteAddr() }
+
+func (in *inbound) Complete() bool { return requestComplete(in.s) }
+
+func (in *inbound) Read(p []byte) error {
+	if in.empty {
+		return io.EOF
+	}
+	_, err := in.s.Read(p)
+	return err
+}
+
+// WriteHeader fails with reason encoding-unsupported if the header names a
+// compression that is not registered with Kitex, because Kitex would leave
+// grpc-encoding out, and the client could not read the messages.
+func (in *inbound) WriteHeader(h *stream.Header) error {
+	if h.Encoding != "" && h.Encoding != encoding.Identity {
+		if encoding.GetCompressor(h.Encoding) == nil {
+			return &stream.Failure{
+				Reason: stream.EncodingUnsupported, Code: stream.Internal,
+				Message: fmt.Sprintf("the backend compresses its messages with %q, which this proxy's transport cannot announce to the client", h.Encoding),
+			}
+		}
+		in.s.SetSendCompress(h.Encoding)
+	}
+	return in.tr.WriteHeader(in.s, toMD(h.Metadata))
+}
+
+func (in *inbound) Write(b []byte) error {
+	return in.tr.Write(in.s, nil, b, nil)
+}
+
+func (in *inbound) Finish(t *stream.Trailer) {
+	// Both errors mean that the stream has ended before, which leaves
+	// nobody to tell.
+	_ = in.s.SetTrailer(toMD(t.Metadata))
+	_ = in.tr.WriteStatus(in.s, toStatus(&t.Status))
+}
+
+func toStatus(s *stream.Status) *status.Status {
+	if len(s.Details) == 0 {
+		return status.New(codes.Code(s.Code), s.Message)
+	}
+	p := &spb.Status{}
+	if err := proto.Unmarshal(s.Details, p); err != nil {
+		return status.New(codes.Code(s.Code), s.Message)
+	}
+	// Kitex writes code and message from the same value as the details.
+	return status.FromProto(p)
+}

@@ -1,0 +1,49 @@
+package kitexgrpc
+
+import (
+	"net"
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+)
+
+func TestStreamFieldsAreWhereExpected(t *testing.T) {
+	require.NoError(t, fieldsErr)
+	s := grpc.CreateStream(t.Context(), 1, func(int) {}, "/s/m")
+	require.False(t, requestComplete(s))
+	require.True(t, nothingQueued(s))
+}
+
+func TestLayoutMismatchIsNamed(t *testing.T) {
+	type renamed struct {
+		transport grpc.ServerTransport
+		s         *grpc.Stream
+	}
+	type retyped struct {
+		tr net.Conn
+		s  *grpc.Stream
+	}
+	type grown struct {
+		tr grpc.ServerTransport
+		s  *grpc.Stream
+		x  int
+	}
+	for _, other := range []any{renamed{}, &renamed{}, &retyped{}, &grown{}, new(int)} {
+		err := compareServerConn(reflect.TypeOf(other))
+		require.ErrorContains(t, err, "v0.16.3", "%T", other)
+	}
+	require.NoError(t, compareServerConn(reflect.TypeFor[*serverConn]()))
+
+	type noState struct{ buf *struct{ c chan int } }
+	type noQueue struct {
+		state uint32
+		buf   *struct{ q []int }
+	}
+	for _, other := range []any{noState{}, noQueue{}} {
+		_, err := findStreamFields(reflect.TypeOf(other))
+		require.ErrorContains(t, err, "v0.16.3", "%T", other)
+	}
+}

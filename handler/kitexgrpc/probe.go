@@ -1,0 +1,36 @@
+package kitexgrpc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+)
+
+// probeAnswer is the status message that answers a call of Server.ProbeMethod.
+const probeAnswer = "kitexproxy is ready"
+
+// Probe makes a call of method, a Server.ProbeMethod, to address and returns
+// nil if that server answered. It shows that the port accepts calls, and that
+// the Kitex behind it is one that this package can work with.
+func Probe(ctx context.Context, address, method string) error {
+	c, err := connect(ctx, address, &Options{}, events{onRetired: func(*conn) {}})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.tr.Close(errProbeOver) }()
+	s, err := c.newStream(ctx, &grpc.CallHdr{Host: address, Method: method})
+	if err != nil {
+		return err
+	}
+	if _, err := s.Header(); err != nil && s.Status() == nil {
+		return err
+	}
+	<-s.Done()
+	if got := s.Status().Message(); got != probeAnswer {
+		return fmt.Errorf("the listener answered %q", got)
+	}
+	return nil
+}
+
+var errProbeOver = fmt.Errorf("probe over")

@@ -1,0 +1,76 @@
+package kitexgrpc
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// script is a connection whose reads are given beforehand.
+type script struct {
+	net.Conn
+	reads [][]byte
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.reads) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.reads[0])
+	s.reads = s.reads[1:]
+	return n, nil
+}
+
+func settled(c *watchedConn) bool {
+	select {
+	case <-c.settled:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestSettledOnceTheFirstFrameWasTakenIn(t *testing.T) {
+	settings := append([]byte{0, 0, 6, 4, 0, 0, 0, 0, 0}, 0, 3, 0, 0, 0, 1)
+	for name, cut := range map[string]int{"whole": len(settings), "byte by byte": 1, "after the header": frameHeaderLen, "short of one byte": len(settings) - 1} {
+		t.Run(name, func(t *testing.T) {
+			s := &script{}
+			for rest := settings; len(rest) > 0; {
+				n := min(cut, len(rest))
+				s.reads, rest = append(s.reads, rest[:n]), rest[n:]
+			}
+			c := watch(s)
+			for p := make([]byte, 64); len(s.reads) > 0; {
+				_, err := c.Read(p)
+				require.NoError(t, err)
+				require.False(t, settled(c), "the frame is still being handled")
+			}
+			_, err := c.Read(make([]byte, 64))
+			require.Equal(t, io.EOF, err)
+			require.True(t, settled(c))
+		})
+	}
+}
+
+func TestReaderGoneOnlyIfItStaysAway(t *testing.T) {
+	c := watch(&script{reads: [][]byte{bytes.Repeat([]byte{0}, 9)}})
+	look := func(times int) (gone bool) {
+		for range times {
+			gone = c.readerGone()
+		}
+		return gone
+	}
+	require.False(t, look(2*readerGoneAfter), "before the first read")
+	_, _ = c.Read(make([]byte, 9))
+	require.False(t, look(readerGoneAfter), "the first look only notes the read")
+	require.True(t, look(1))
+
+	c.reading.Store(true)
+	require.False(t, look(2*readerGoneAfter), "it waits in Read")
+	c.reading.Store(false)
+	c.writing.Store(true)
+	require.False(t, look(2*readerGoneAfter), "it may wait for the writer")
+}

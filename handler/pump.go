@@ -1,0 +1,129 @@
+package handler
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/bytedance/gopkg/lang/dirtmake"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+)
+
+// source and sink are the two ends of one direction of a call: an inbound and
+// an outbound stream, whichever way round.
+type source interface{ Read(p []byte) error }
+
+type sink interface{ Write(b []byte) error }
+
+// pump moves the messages of one direction as they come, in pieces of bounded
+// size: what a length prefix claims is neither believed nor reserved.
+//
+// The frame mode of a call is a pump that looks at nothing but the prefix.
+type pump struct {
+	dst       sink
+	src       source
+	limit     uint32 // longest message let through in bytes; 0: any
+	direction string // "request" or "response", for messages
+
+	left   uint32 // bytes of the present message still to move
+	prefix [stream.PrefixLen]byte
+}
+
+// pieceSize is how much is moved at a time: one HTTP/2 frame of the size that
+// every peer accepts (RFC 9113 section 4.2), so that no piece is cut in two.
+const pieceSize = 16 << 10
+
+// writeError is an error of a pump's sink, as opposed to its source.
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+// run moves everything up to the source's end, for which it returns nil.
+func (p *pump) run() error {
+	for {
+		if _, err := p.step(); err != nil {
+			return endOf(err)
+		}
+	}
+}
+
+// endOf turns the error that ended a pump into nil if it was the regular end.
+func endOf(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// step moves one piece and returns its length. It returns io.EOF when the
+// source has ended between two messages, *writeError when the sink fails, and
+// otherwise the source's error or the *stream.Failure that ends the call.
+func (p *pump) step() (int, error) {
+	b, err := p.next()
+	if err != nil {
+		return 0, err
+	}
+	n := len(b)
+	if err := p.dst.Write(b); err != nil {
+		return 0, &writeError{err}
+	}
+	return n, nil
+}
+
+// next reads the next piece: a prefix and what fits of its message, or more of
+// a message begun.
+func (p *pump) next() ([]byte, error) {
+	if p.left > 0 {
+		n := int(min(p.left, pieceSize))
+		b := dirtmake.Bytes(n, n)
+		return b, p.fill(b)
+	}
+	if err := p.src.Read(p.prefix[:]); err != nil {
+		if err == io.ErrUnexpectedEOF {
+			return nil, p.truncated()
+		}
+		return nil, err
+	}
+	length := binary.BigEndian.Uint32(p.prefix[1:])
+	if p.limit > 0 && length > p.limit {
+		return nil, p.tooLarge(length)
+	}
+	p.left = length
+	n := stream.PrefixLen + int(min(length, pieceSize-stream.PrefixLen))
+	b := dirtmake.Bytes(n, n)
+	copy(b, p.prefix[:])
+	if n == stream.PrefixLen {
+		return b, nil
+	}
+	return b, p.fill(b[stream.PrefixLen:])
+}
+
+// fill reads len(b) bytes of the present message.
+func (p *pump) fill(b []byte) error {
+	err := p.src.Read(b)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return p.truncated()
+	}
+	p.left -= uint32(len(b))
+	return err
+}
+
+func (p *pump) tooLarge(length uint32) error {
+	return &stream.Failure{
+		Reason: stream.MessageTooLarge, Code: stream.ResourceExhausted,
+		Message: fmt.Sprintf("%s message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", p.direction, length, p.limit),
+	}
+}
+
+func (p *pump) truncated() error {
+	reason := stream.RequestMalformed
+	if p.direction == "response" {
+		reason = stream.BackendProtocol
+	}
+	return &stream.Failure{
+		Reason: reason, Code: stream.Internal,
+		Message: fmt.Sprintf("the %s ends inside a message", p.direction),
+	}
+}

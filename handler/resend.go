@@ -1,0 +1,161 @@
+package handler
+
+import (
+	"sync"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+)
+
+// resend is the backend's side of a call, with the power to send the call
+// again, elsewhere, as long as no backend has begun it and everything the
+// client has sent is still at hand. To the relay it is one outbound stream.
+//
+// The request's writer and the response's reader may be different goroutines;
+// the reader finds out that a stream was refused, and sends again.
+type resend struct {
+	call     *call
+	backends Backends
+	start    uint32 // where in the cluster the call began
+
+	mu       sync.Mutex
+	cur      stream.Outbound
+	attempts int
+	// committed is true once the call cannot be sent again: the backend has
+	// begun, or the request has outgrown replayLimit.
+	committed  bool
+	sent       [][]byte // the request so far, until committed
+	sentBytes  int
+	halfClosed bool
+}
+
+// replayLimit is how many bytes of a request are kept for sending it again. It
+// is less than a transport queues without blocking, so that mu is never held
+// by a writer that waits for a backend.
+const replayLimit = 48 << 10
+
+// maxAttempts bounds how often a call is sent. Each instance of a cluster gets
+// one at least.
+const maxAttempts = 5
+
+func newResend(c *call, backends Backends) *resend {
+	return &resend{call: c, backends: backends, start: c.target.Cluster.Start()}
+}
+
+var _ stream.Outbound = (*resend)(nil)
+
+// open opens the first stream.
+func (r *resend) open() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.openLocked()
+}
+
+// openLocked opens a stream to the next instance that takes one. It needs mu.
+func (r *resend) openLocked() error {
+	cluster := r.call.target.Cluster
+	allowed := max(maxAttempts, cluster.Instances())
+	for {
+		address := cluster.Pick(r.start, r.attempts)
+		r.attempts++
+		out, err := r.backends.Open(r.call.ctx, cluster.Name, address, r.call.in.Request())
+		if err == nil {
+			r.cur = out
+			return nil
+		}
+		if !r.mayTryNext(err, allowed) {
+			return err
+		}
+	}
+}
+
+// mayTryNext reports whether another instance may do better. An instance that
+// does not answer is not asked twice: it will not have come up in between.
+func (r *resend) mayTryNext(err error, allowed int) bool {
+	f := stream.AsFailure(err)
+	if !f.Unprocessed || r.attempts >= allowed || r.call.ctx.Err() != nil {
+		return false
+	}
+	return f.Reason != stream.BackendUnreachable || r.attempts < r.call.target.Cluster.Instances()
+}
+
+// again sends the call to another instance, with everything sent so far. It
+// reports false if that is not possible.
+func (r *resend) again(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	allowed := max(maxAttempts, r.call.target.Cluster.Instances())
+	if r.committed || !r.mayTryNext(err, allowed) {
+		return false
+	}
+	refused := r.cur
+	defer refused.Abort()
+	if r.openLocked() != nil {
+		return false
+	}
+	// Errors here are the new stream's, and show when it is read.
+	for _, b := range r.sent {
+		_ = r.cur.Write(b)
+	}
+	if r.halfClosed {
+		_ = r.cur.HalfClose()
+	}
+	return true
+}
+
+// Header returns the response headers of the stream that got through.
+func (r *resend) Header() (*stream.Header, error) {
+	for {
+		h, err := r.current().Header()
+		if err == nil || !r.again(err) {
+			r.commit()
+			return h, err
+		}
+	}
+}
+
+func (r *resend) Read(p []byte) error      { return r.current().Read(p) }
+func (r *resend) Trailer() *stream.Trailer { return r.current().Trailer() }
+
+func (r *resend) Write(b []byte) error {
+	r.mu.Lock()
+	if !r.committed && r.sentBytes+len(b) <= replayLimit {
+		defer r.mu.Unlock()
+		r.sent = append(r.sent, b)
+		r.sentBytes += len(b)
+		// If this fails the stream has ended. The reader sees it too, and
+		// either sends b again or ends the call.
+		_ = r.cur.Write(b)
+		return nil
+	}
+	r.commitLocked()
+	cur := r.cur
+	r.mu.Unlock()
+	return cur.Write(b)
+}
+
+func (r *resend) HalfClose() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.halfClosed = true
+	return r.cur.HalfClose()
+}
+
+// Abort resets the present stream; see stream.Outbound.
+func (r *resend) Abort() { r.current().Abort() }
+
+func (r *resend) current() stream.Outbound {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cur
+}
+
+func (r *resend) commit() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commitLocked()
+}
+
+func (r *resend) commitLocked() {
+	r.committed = true
+	r.sent = nil
+}

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/limiter"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+	"github.com/cloudwego/kitex/pkg/serviceinfo"
+	"github.com/cloudwego/kitex/pkg/streaming"
+	"github.com/cloudwego/kitex/server"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+)
+
+// unknownHandler is what a Kitex server calls for methods it has no service for.
+type unknownHandler func(ctx context.Context, method string, st streaming.Stream) error
+
+// servers are the Kitex servers of a proxy, one for each listener.
+type servers struct {
+	list    []server.Server
+	exit    chan error // closed to make them drain and stop
+	once    sync.Once
+	running sync.WaitGroup
+}
+
+func newServers(cfg *conf.Config, listeners []net.Listener, unknown unknownHandler) *servers {
+	s := &servers{exit: make(chan error)}
+	for _, ln := range listeners {
+		s.list = append(s.list, newServer(cfg, ln, unknown, s.exit))
+	}
+	return s
+}
+
+// newServer returns a Kitex server on ln that hands every call to unknown. It
+// stops when exit is closed.
+func newServer(cfg *conf.Config, ln net.Listener, unknown unknownHandler, exit <-chan error) server.Server {
+	limits := &cfg.Limits
+	svr := server.NewServer(
+		server.WithListener(ln),
+		server.WithGRPCUnknownServiceHandler(unknown),
+		server.WithExitSignal(func() <-chan error { return exit }),
+		// Zero would mean Kitex's own default.
+		server.WithExitWaitTime(max(time.Duration(cfg.Timeouts.Shutdown), time.Millisecond)),
+		server.WithConnectionLimiter(limiter.NewConnectionLimiter(limits.Connections)),
+		server.WithGRPCMaxConcurrentStreams(uint32(limits.StreamsPerConnection)),
+		server.WithGRPCMaxHeaderListSize(uint32(limits.HeaderList)),
+		server.WithGRPCInitialWindowSize(uint32(limits.StreamWindow)),
+		server.WithGRPCInitialConnWindowSize(uint32(limits.ConnectionWindow)),
+		server.WithGRPCKeepaliveEnforcementPolicy(grpc.EnforcementPolicy{
+			// Clients ping as often as their backends allow; the proxy
+			// must not be the stricter one.
+			MinTime:             clientPingInterval,
+			PermitWithoutStream: true,
+		}),
+		// A connection lives as long as its client wants.
+		server.WithMaxConnIdleTime(math.MaxInt64),
+	)
+	registerPlaceholder(svr)
+	return svr
+}
+
+// clientPingInterval is how often a client may ping before it is cut off.
+const clientPingInterval = time.Second
+
+// registerPlaceholder registers a service without methods, because Kitex
+// refuses to run without any. Kitex looks services up by what follows the last
+// dot of their name, so a name with a dot in it is never asked for.
+func registerPlaceholder(svr server.Server) {
+	info := &serviceinfo.ServiceInfo{
+		ServiceName:  "kitexproxy.placeholder",
+		Methods:      map[string]serviceinfo.MethodInfo{},
+		PayloadCodec: serviceinfo.Protobuf,
+		Extra:        map[string]any{},
+	}
+	if err := svr.RegisterService(info, &struct{}{}); err != nil {
+		panic(err) // the arguments are constant
+	}
+}
+
+// start runs the servers. The returned channel gets the error of the first one
+// that ends by itself.
+func (s *servers) start() <-chan error {
+	failed := make(chan error, len(s.list))
+	for _, svr := range s.list {
+		s.running.Go(func() { // ends with stop
+			err := svr.Run()
+			select {
+			case <-s.exit:
+			default:
+				if err == nil {
+					err = errors.New("a listener stopped serving")
+				}
+				failed <- err
+			}
+		})
+	}
+	return failed
+}
+
+// stop makes the servers send GOAWAY and waits until they have ended: when
+// all calls have, at the latest after timeouts.shutdown.
+func (s *servers) stop() {
+	s.once.Do(func() { close(s.exit) })
+	s.running.Wait()
+}

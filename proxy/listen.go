@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+)
+
+// listenAll binds every listener, or none.
+func listenAll(configured []conf.Listener) ([]net.Listener, error) {
+	var bound []net.Listener
+	for _, l := range configured {
+		ln, err := listen(l.Address)
+		if err != nil {
+			for _, b := range bound {
+				_ = b.Close()
+			}
+			return nil, err
+		}
+		bound = append(bound, ln)
+	}
+	return bound, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	path, unix := strings.CutPrefix(address, "unix://")
+	if unix {
+		if err := removeStaleSocket(path); err != nil {
+			return nil, err
+		}
+		ln, err := net.Listen("unix", path)
+		return ln, listenError(address, err)
+	}
+	ln, err := net.Listen("tcp", address)
+	return ln, listenError(address, err)
+}
+
+func listenError(address string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("cannot listen on %s: the address is in use; stop the process that uses it, or choose another address (--listen, or listeners in the file)", address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("cannot listen on %s: permission denied; choose a port above 1023 or a path that this user may write to", address)
+	default:
+		return fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+}
+
+// removeStaleSocket removes a socket file that no process listens on any more.
+func removeStaleSocket(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil // absent, or net.Listen will say what is wrong
+	}
+	if info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("cannot listen on unix://%s: a file that is not a socket is there; remove it or choose another path", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		_ = c.Close()
+		return listenError("unix://"+path, syscall.EADDRINUSE)
+	}
+	return os.Remove(path)
+}

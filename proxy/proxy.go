@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+)
+
+// Proxy is a relay with listeners. Create it with New and run it once.
+type Proxy struct {
+	cfg   *conf.Config
+	log   *slog.Logger
+	relay *Relay
+
+	ready chan struct{} // closed once calls are answered on all listeners
+	addrs []net.Addr    // set before ready is closed
+}
+
+// New builds a proxy. It checks the configuration, but binds nothing yet.
+func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	o := newOptions(opts)
+	p := &Proxy{cfg: cfg, log: o.logger, relay: newRelay(cfg, o), ready: make(chan struct{})}
+	// Nobody can guess the method, so it hides no backend's.
+	p.relay.server.ProbeMethod = "/kitexproxy.Probe" + rand.Text() + "/Ready"
+	return p, nil
+}
+
+// Ready returns a channel that is closed once calls are answered on all
+// listeners.
+func (p *Proxy) Ready() <-chan struct{} { return p.ready }
+
+// Addrs returns the addresses listened on, in the order of the configuration,
+// with the actual port where that says 0. It is valid once Ready is closed.
+func (p *Proxy) Addrs() []net.Addr { return p.addrs }
+
+// Stats returns the present figures.
+func (p *Proxy) Stats() Stats { return p.relay.Stats() }
+
+// Run listens and serves until ctx ends, then drains: clients are told to go
+// elsewhere (GOAWAY), calls under way may finish until timeouts.shutdown is
+// over, and are then ended with UNAVAILABLE. It returns nil after that, and
+// otherwise the error that kept it from serving. Nothing is left running.
+func (p *Proxy) Run(ctx context.Context) error {
+	defer p.relay.backends.Close()
+	listeners, err := listenAll(p.cfg.Listeners)
+	if err != nil {
+		return err
+	}
+	for _, ln := range listeners {
+		p.addrs = append(p.addrs, ln.Addr())
+	}
+	servers := newServers(p.cfg, listeners, p.relay.Unknown)
+	failed := servers.start()
+	if err := p.awaitServing(ctx, failed); err != nil {
+		servers.stop()
+		return err
+	}
+	close(p.ready)
+	p.log.Info("ready", "listening", addressList(p.addrs))
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	p.drain(servers)
+	return err
+}
+
+// awaitServing makes a call to every listener and returns once all have
+// answered, or when that fails.
+func (p *Proxy) awaitServing(ctx context.Context, failed <-chan error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errNotServing)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- p.probeAll(ctx) }() // ends with ctx
+	select {
+	case err := <-result:
+		return err
+	case err := <-failed:
+		cancel()
+		<-result
+		return err
+	}
+}
+
+// probeTimeout is how long the proxy's own listeners may take to answer.
+const probeTimeout = 10 * time.Second
+
+var errNotServing = errors.New("the listener does not answer")
+
+func (p *Proxy) probeAll(ctx context.Context) error {
+	for _, addr := range p.addrs {
+		if err := kitexgrpc.Probe(ctx, dialAddress(addr), p.relay.server.ProbeMethod); err != nil {
+			return fmt.Errorf("listener %s does not work: %w", addr, err)
+		}
+	}
+	return nil
+}
+
+func dialAddress(addr net.Addr) string {
+	if addr.Network() == "unix" {
+		return "unix://" + addr.String()
+	}
+	return addr.String()
+}
+
+// drain ends service within timeouts.shutdown.
+func (p *Proxy) drain(s *servers) {
+	grace := time.Duration(p.cfg.Timeouts.Shutdown)
+	p.log.Info("draining", "active_calls", p.Stats().ActiveCalls, "grace", grace)
+	// The last part of the time is for what ending takes.
+	ctx, cancel := context.WithTimeout(context.Background(), grace-min(grace/2, endingTime))
+	defer cancel()
+	var both sync.WaitGroup
+	both.Go(s.stop)
+	both.Go(func() { p.relay.handler.Shutdown(ctx) })
+	both.Wait()
+	p.log.Info("stopped")
+}
+
+// endingTime is how long it takes at most, after the last call has ended, to
+// get the statuses written and the connections closed.
+const endingTime = 500 * time.Millisecond
+
+func addressList(addrs []net.Addr) string {
+	list := make([]string, len(addrs))
+	for i, a := range addrs {
+		list[i] = dialAddress(a)
+	}
+	return strings.Join(list, ",")
+}

@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/streaming"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler"
+	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+	"github.com/kitexproxy/kitexproxy/resolver"
+)
+
+// Relay carries the calls of methods that a Kitex server has no service for
+// to the clusters of a configuration. Create it with NewRelay, end it with
+// Shutdown. Its methods may be called concurrently.
+type Relay struct {
+	handler  *handler.Handler
+	backends *kitexgrpc.Backends
+	server   *kitexgrpc.Server
+}
+
+// Option changes how a Relay or a Proxy is built.
+type Option func(*options)
+
+type options struct {
+	logger *slog.Logger
+}
+
+// WithLogger sets where the proxy reports on itself. Default slog.Default().
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) { o.logger = l }
+}
+
+func newOptions(opts []Option) *options {
+	o := &options{logger: slog.Default()}
+	for _, set := range opts {
+		set(o)
+	}
+	return o
+}
+
+// NewRelay builds a relay. It uses the configuration's clusters, routes,
+// timeouts and limits; its listeners are not needed, and the limits on header
+// lists, windows and connections of clients are the Kitex server's to set.
+func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
+	if err := cfg.ValidateRouting(); err != nil {
+		return nil, err
+	}
+	return newRelay(cfg, newOptions(opts)), nil
+}
+
+func newRelay(cfg *conf.Config, o *options) *Relay {
+	connections := make(map[string]int, len(cfg.Clusters))
+	for name, c := range cfg.Clusters {
+		connections[name] = c.Connections
+	}
+	r := &Relay{}
+	r.backends = kitexgrpc.NewBackends(kitexgrpc.Options{
+		ConnectTimeout:   time.Duration(cfg.Timeouts.Connect),
+		IdleTimeout:      time.Duration(cfg.Timeouts.IdleConnection),
+		StreamWindow:     uint32(cfg.Limits.StreamWindow),
+		ConnectionWindow: uint32(cfg.Limits.ConnectionWindow),
+		MaxHeaderList:    uint32(cfg.Limits.HeaderList),
+		Connections:      connections,
+	})
+	r.handler = handler.New(handler.Options{
+		Resolver:   resolver.New(cfg),
+		Backends:   r.backends,
+		MaxMessage: uint32(cfg.Limits.Message),
+		Logger:     o.logger,
+	})
+	r.server = &kitexgrpc.Server{Serve: r.handler.Serve, MaxStreams: cfg.Limits.StreamsPerConnection}
+	return r
+}
+
+// Unknown carries one call. It is the argument of Kitex's
+// server.WithGRPCUnknownServiceHandler.
+func (r *Relay) Unknown(ctx context.Context, method string, st streaming.Stream) error {
+	return r.server.Unknown(ctx, method, st)
+}
+
+// Shutdown waits for the calls under way, ends with UNAVAILABLE those that
+// still run when ctx ends, and closes the connections to backends. The Kitex
+// server should have been told to stop before.
+func (r *Relay) Shutdown(ctx context.Context) {
+	r.handler.Shutdown(ctx)
+	r.backends.Close()
+}
+
+// Stats is a snapshot of what is going on.
+type Stats struct {
+	// ActiveCalls is how many calls are under way.
+	ActiveCalls int
+	// BackendConnections is how many connections to backends take new calls.
+	BackendConnections int
+	// BackendStreams is how many calls those connections carry.
+	BackendStreams int64
+}
+
+// Stats returns the present figures.
+func (r *Relay) Stats() Stats {
+	b := r.backends.Stats()
+	return Stats{
+		ActiveCalls:        r.handler.ActiveCalls(),
+		BackendConnections: b.Connections,
+		BackendStreams:     b.Streams,
+	}
+}
