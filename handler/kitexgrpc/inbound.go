@@ -2,14 +2,12 @@ package kitexgrpc
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
@@ -70,20 +68,13 @@ func (in *inbound) Read(p []byte) error {
 	return err
 }
 
-// WriteHeader fails with reason encoding-unsupported if the header names a
-// compression that is not registered with Kitex, because Kitex would leave
-// grpc-encoding out, and the client could not read the messages.
 func (in *inbound) WriteHeader(h *stream.Header) error {
-	if h.Encoding != "" && h.Encoding != encoding.Identity {
-		if encoding.GetCompressor(h.Encoding) == nil {
-			return &stream.Failure{
-				Reason: stream.EncodingUnsupported, Code: stream.Internal,
-				Message: fmt.Sprintf("the backend compresses its messages with %q, which this proxy's transport cannot announce to the client", h.Encoding),
-			}
-		}
-		in.s.SetSendCompress(h.Encoding)
+	md := toMD(h.Metadata)
+	if h.Encoding == "" {
+		return in.tr.WriteHeader(in.s, md)
 	}
-	return in.tr.WriteHeader(in.s, toMD(h.Metadata))
+	in.s.SetSendCompress(passThroughName)
+	return announce(h.Encoding, func() error { return in.tr.WriteHeader(in.s, md) })
 }
 
 func (in *inbound) Write(b []byte) error {

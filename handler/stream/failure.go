@@ -40,9 +40,6 @@ const (
 	ClientCanceled Reason = "client-cancelled"
 	// Shutdown: the proxy is stopping and the grace time is over.
 	Shutdown Reason = "shutdown"
-	// EncodingUnsupported: the server transport cannot announce the
-	// compression that the backend chose for its messages.
-	EncodingUnsupported Reason = "encoding-unsupported"
 	// ProxyInternal: a fault of the proxy's own.
 	ProxyInternal Reason = "internal"
 )

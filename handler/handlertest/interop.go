@@ -1,0 +1,140 @@
+package handlertest
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// interopClientEnv may name another implementation's interop client, which
+// then runs instead of grpc-go's: those of the gRPC project all understand the
+// same flags. An official one of grpc-go's is built by
+// "go build ./interop/client" in a checkout of grpc-go.
+const interopClientEnv = "HANDLERTEST_INTEROP_CLIENT"
+
+// orcaPolicy is the load-balancing policy with which the ORCA tests look at
+// the backend's load reports. The official script uses it in every test.
+const orcaPolicy = `{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`
+
+// interopTimeout ends a test program that hangs.
+const interopTimeout = time.Minute
+
+// interopCases are those of grpc-go's interop_test.sh: all that need no cloud.
+var interopCases = []string{
+	"empty_unary", "large_unary", "client_streaming", "server_streaming", "ping_pong", "empty_stream",
+	"timeout_on_sleeping_server", "cancel_after_begin", "cancel_after_first_response",
+	"status_code_and_message", "special_status_message", "custom_metadata",
+	"unimplemented_method", "unimplemented_service", "orca_per_rpc", "orca_oob", "rpc_soak", "channel_soak",
+}
+
+// Interop runs gRPC's official interoperability tests
+// (https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md)
+// between the official server and client of grpc-go, as processes of their own.
+// Paths in opts are names of test cases, such as "orca_oob".
+func Interop(t *testing.T, through Target, opts Options) {
+	s := newSuite(t, through, opts)
+	dir := t.TempDir()
+	client := os.Getenv(interopClientEnv)
+	if client == "" {
+		client = build(t, dir, "github.com/kitexproxy/kitexproxy/handler/handlertest/interopclient")
+	}
+	backend := startInteropServer(t, build(t, dir, "google.golang.org/grpc/interop/server"))
+	host, port, err := net.SplitHostPort(through(t, backend))
+	require.NoError(t, err)
+	for _, name := range interopCases {
+		s.run(t, name, func(t *testing.T) {
+			ctx := s.contextFor(t, interopTimeout)
+			cmd := exec.CommandContext(ctx, client,
+				"-server_host="+host, "-server_port="+port, "-test_case="+name, "-service_config_json="+orcaPolicy,
+				// No claim is made on how fast a soak is.
+				"-soak_iterations=10", "-soak_per_iteration_max_acceptable_latency_ms=10000", "-soak_overall_timeout_seconds=50",
+			)
+			cmd.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=warning")
+			output, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s said:\n%s", filepath.Base(client), output)
+		})
+	}
+	s.checkSkips(t)
+}
+
+// build builds a program of this module or one that it depends on.
+func build(t *testing.T, dir, pkg string) string {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("the interop programs are built with the go command, which is not here")
+	}
+	program := filepath.Join(dir, filepath.Base(pkg))
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, pkg).CombinedOutput()
+	require.NoError(t, err, "go build %s:\n%s", pkg, output)
+	return program
+}
+
+// startInteropServer starts the official server and returns its address. It
+// chooses the port itself and says so in its log.
+func startInteropServer(t *testing.T, program string) string {
+	cmd := exec.Command(program, "-port=0")
+	cmd.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_FORMATTER=")
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	log := serverLog{port: make(chan string, 1), done: make(chan struct{})}
+	go log.read(bufio.NewScanner(stderr))
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may be gone already
+		<-log.done
+		_ = cmd.Wait() // "killed"
+		if t.Failed() {
+			t.Logf("the interop server said:\n%s", log.String())
+		}
+	})
+	select {
+	case port := <-log.port:
+		return net.JoinHostPort("127.0.0.1", port)
+	case <-log.done:
+	case <-time.After(interopTimeout):
+	}
+	require.Fail(t, "the interop server does not listen", "it said:\n%s", log.String())
+	return ""
+}
+
+// serverLog takes what a server writes, so that it never blocks on it.
+type serverLog struct {
+	port chan string   // where the server listens
+	done chan struct{} // closed at the log's end
+
+	mu    sync.Mutex
+	lines []string
+}
+
+var listening = regexp.MustCompile(`interop server listening on .*:(\d+)`)
+
+// read ends when the server does.
+func (l *serverLog) read(lines *bufio.Scanner) {
+	defer close(l.done)
+	for lines.Scan() {
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+			l.port <- m[1]
+		}
+		l.mu.Lock()
+		l.lines = append(l.lines, lines.Text())
+		l.mu.Unlock()
+	}
+}
+
+// String returns the log's last lines.
+func (l *serverLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	const enough = 100
+	lines := l.lines[max(0, len(l.lines)-enough):]
+	return fmt.Sprintf("(%d lines in all)\n%s", len(l.lines), strings.Join(lines, "\n"))
+}
