@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 )
@@ -100,7 +102,9 @@ func (s *suite) sizes(t *testing.T) {
 	expectEnd(t, stream)
 }
 
-// order: 1000 messages of 0 to 70 KiB each way, sent as fast as they go.
+// order: 1000 messages of 0 to 70 KiB each way, sent as fast as they go. The
+// backend compares as well, instead of sending back what came: what is wrong
+// in the same way in both directions would come back right.
 func (s *suite) order(t *testing.T) {
 	ctx := s.contextFor(t, 6*s.safety)
 	const count, largest = 1000, 70 << 10
@@ -112,7 +116,23 @@ func (s *suite) order(t *testing.T) {
 		}
 		return all[i : i+size] // a shift for each, so that no two are alike
 	}
-	stream := open(ctx, t, s.connect(t, echo), bidi)
+	cc := s.connect(t, func(stream grpc.ServerStream) error {
+		for i := range count {
+			got, err := receive(stream)
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(message(i), got) {
+				return status.Errorf(codes.DataLoss, "request %d: want %s, got %s", i, shorten(message(i)), shorten(got))
+			}
+			if err := stream.SendMsg(got); err != nil {
+				return err
+			}
+		}
+		_, err := collect(stream)
+		return err
+	})
+	stream := open(ctx, t, cc, bidi)
 	sent := make(chan error, 1)
 	go func() {
 		for i := range count {
@@ -124,7 +144,7 @@ func (s *suite) order(t *testing.T) {
 		sent <- stream.CloseSend()
 	}()
 	for i := range count {
-		expect(t, stream, message(i), fmt.Sprint("message ", i))
+		expect(t, stream, message(i), fmt.Sprint("reply ", i))
 	}
 	expectEnd(t, stream)
 	require.NoError(t, await(ctx, t, sent, "the sender"))

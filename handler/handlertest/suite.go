@@ -17,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,16 +105,26 @@ func (s *suite) run(t *testing.T, name string, body func(t *testing.T)) {
 }
 
 // checkSkips fails t for entries of Options.Skip without a test. A run that
-// the -run or -short flag cuts down cannot tell.
+// the flags -run, -skip or -short cut down cannot tell.
 func (s *suite) checkSkips(t *testing.T) {
 	if flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" || testing.Short() {
 		return
 	}
+	for _, path := range s.staleSkips() {
+		t.Errorf("Options.Skip names %q, which is no test of this suite", path)
+	}
+}
+
+// staleSkips lists the entries of Options.Skip that have met no test.
+func (s *suite) staleSkips() []string {
+	var stale []string
 	for path := range s.skip {
 		if !s.known[path] {
-			t.Errorf("Options.Skip names %q, which is no test of this suite", path)
+			stale = append(stale, path)
 		}
 	}
+	slices.Sort(stale)
+	return stale
 }
 
 // errSafety is the cause of a call's end when a test ran into the safety

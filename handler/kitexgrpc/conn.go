@@ -49,20 +49,22 @@ func connect(ctx context.Context, address string, opts *Options, ev events) (*co
 	})
 	if err != nil {
 		_ = nc.Close()
-		return nil, fmt.Errorf("HTTP/2 handshake: %w", err)
+		return nil, errNoHTTP2
 	}
 	c.tr = tr
 	select {
 	case <-c.watched.settled:
 		return c, nil
 	case <-tr.Error():
-		return nil, errors.New("the backend closed the connection instead of speaking HTTP/2")
+		return nil, errNoHTTP2
 	case <-ctx.Done():
 		err := fmt.Errorf("no HTTP/2 SETTINGS from the backend: %w", context.Cause(ctx))
 		_ = tr.Close(err)
 		return nil, err
 	}
 }
+
+var errNoHTTP2 = errors.New("the backend closed the connection, or does not speak HTTP/2 without TLS")
 
 // tcpKeepAlive finds out about a backend host that is gone without a word.
 const tcpKeepAlive = 15 * time.Second

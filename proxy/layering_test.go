@@ -1,0 +1,63 @@
+package proxy_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/kitexproxy/kitexproxy"
+
+// mayImport lists, for each package, those of ours it may import: the arrows
+// of the architecture. They point one way.
+var mayImport = map[string][]string{
+	"":                  {"proxy/cli"},
+	"conf":              {},
+	"resolver":          {"conf"},
+	"handler/stream":    {},
+	"handler/kitexgrpc": {"handler/stream"},
+	"handler":           {"handler/stream", "resolver", "conf"},
+	"proxy":             {"conf", "resolver", "handler", "handler/stream", "handler/kitexgrpc"},
+	"proxy/demo":        {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy"},
+	"proxy/cli":         {"conf", "proxy", "proxy/demo"},
+	"kitex_gen/echo":    {},
+	// For tests only.
+	"kitex_gen/echo/echo":               {"kitex_gen/echo"},
+	"handler/handlertest":               {"handler/handlertest/rawh2", "handler/handlertest/interopclient", "kitex_gen/echo", "kitex_gen/echo/echo"},
+	"handler/handlertest/interopclient": {},
+	"handler/handlertest/rawh2":         {},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"/...")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		name := ours(fields[0])
+		allowed, known := mayImport[name]
+		require.True(t, known, "package %q is not in this table yet: which may it import?", name)
+		for _, imported := range fields[1:] {
+			if strings.HasPrefix(imported, module) {
+				require.True(t, slices.Contains(allowed, ours(imported)), "%q may not import %q", name, ours(imported))
+			}
+		}
+	}
+}
+
+// TestRelayKnowsNoTransport: a second transport must fit behind the same two
+// interfaces.
+func TestRelayKnowsNoTransport(t *testing.T) {
+	for _, name := range []string{"handler", "handler/stream", "resolver", "conf"} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/"+name).Output()
+		require.NoError(t, err)
+		require.NotContains(t, string(out), "github.com/cloudwego/kitex", "%s depends on Kitex", name)
+	}
+}
+
+func ours(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+}
