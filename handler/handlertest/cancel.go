@@ -94,7 +94,7 @@ func (s *suite) toMiddle(ctx context.Context, t *testing.T, kind callKind) (*grp
 func (s *suite) rawToMiddle(ctx context.Context, t *testing.T, kind callKind) (*rawh2.Stream, <-chan error) {
 	reached, ended := make(chan struct{}, 1), make(chan error, 1)
 	addr := s.through(t, backend(t, kind.middle(reached, ended)))
-	stream := rawOpen(t, rawDial(ctx, t, addr), request(), false)
+	stream := rawOpen(t, rawDial(ctx, t, addr), requestFields(), false)
 	require.NoError(t, stream.Data(rawh2.Frame(0, []byte("request")), kind.halfEnd))
 	if kind.replied {
 		_, err := stream.AwaitMessages(ctx, 1)
@@ -157,7 +157,7 @@ func (s *suite) resetBecomesReset(t *testing.T) {
 		_, _ = stream.AwaitReset(stream.Context())
 		events <- stream.Events()
 	}))
-	stream := rawOpen(t, rawDial(ctx, t, addr), request(), false)
+	stream := rawOpen(t, rawDial(ctx, t, addr), requestFields(), false)
 	require.NoError(t, stream.Message(0, []byte("one of many")))
 	await(ctx, t, reached, "the message at the backend")
 	require.NoError(t, stream.Reset(http2.ErrCodeCancel))

@@ -122,7 +122,7 @@ func (s *suite) gzipPerMessage(t *testing.T) {
 		rawh2.Frame(0, nil), rawh2.Frame(1, gzipped(nil)),
 	}, nil)
 	encoding := rawh2.F("grpc-encoding", "gzip")
-	got := s.rawExchange(t, request(encoding, rawh2.F("grpc-accept-encoding", "gzip")), body,
+	got := s.rawExchange(t, requestFields(encoding, rawh2.F("grpc-accept-encoding", "gzip")), body,
 		func(stream *rawh2.Stream) {
 			_ = stream.Headers(rawh2.ResponseFields(encoding), false)
 			_ = stream.Data(body, false)
@@ -135,7 +135,7 @@ func (s *suite) gzipPerMessage(t *testing.T) {
 // requestEncoding sends a request of that grpc-encoding and compressed flag.
 func (s *suite) requestEncoding(t *testing.T, encoding string, flag byte) {
 	body := rawh2.Frame(flag, noise(100, 7))
-	got := s.rawExchange(t, request(rawh2.F("grpc-encoding", encoding)), body, answerOK)
+	got := s.rawExchange(t, requestFields(rawh2.F("grpc-encoding", encoding)), body, answerOK)
 	assert.Equal(t, []string{encoding}, got.Request.Values("grpc-encoding"))
 	sameBytes(t, body, got.RequestBody, "request")
 	assert.Equal(t, "0", got.Reply.Trailer.Get("grpc-status"), got.Reply.Trailer)
@@ -145,7 +145,7 @@ func (s *suite) requestEncoding(t *testing.T, encoding string, flag byte) {
 // responseEncoding answers with that grpc-encoding and compressed flag.
 func (s *suite) responseEncoding(t *testing.T, encoding string, flag byte) {
 	body := rawh2.Frame(flag, noise(100, 8))
-	fields := request(rawh2.F("grpc-accept-encoding", "identity,"+encoding))
+	fields := requestFields(rawh2.F("grpc-accept-encoding", "identity,"+encoding))
 	got := s.rawExchange(t, fields, emptyMessage, func(stream *rawh2.Stream) {
 		_ = stream.Headers(rawh2.ResponseFields(rawh2.F("grpc-encoding", encoding)), false)
 		_ = stream.Data(body, false)
@@ -158,7 +158,7 @@ func (s *suite) responseEncoding(t *testing.T, encoding string, flag byte) {
 
 // noneInvented: what a client accepts says nothing about what is used.
 func (s *suite) noneInvented(t *testing.T) {
-	got := s.rawExchange(t, request(rawh2.F("grpc-accept-encoding", "gzip,identity")), emptyMessage, answerOK)
+	got := s.rawExchange(t, requestFields(rawh2.F("grpc-accept-encoding", "gzip,identity")), emptyMessage, answerOK)
 	assert.Empty(t, got.Request.Values("grpc-encoding"), "in the request")
 	assert.Empty(t, got.Reply.Header.Values("grpc-encoding"), "in the response")
 	assert.Empty(t, got.Reply.Header.Values("grpc-accept-encoding"), "in the response")
@@ -167,14 +167,14 @@ func (s *suite) noneInvented(t *testing.T) {
 
 func (s *suite) acceptEncoding(t *testing.T) {
 	for _, value := range []string{"gzip", "identity, x-made-up,gzip", "identity"} {
-		got := s.rawExchange(t, request(rawh2.F("grpc-accept-encoding", value)), emptyMessage, answerOK)
+		got := s.rawExchange(t, requestFields(rawh2.F("grpc-accept-encoding", value)), emptyMessage, answerOK)
 		assert.Equal(t, []string{value}, got.Request.Values("grpc-accept-encoding"))
 	}
-	got := s.rawExchange(t, request(), emptyMessage, answerOK)
+	got := s.rawExchange(t, requestFields(), emptyMessage, answerOK)
 	assert.Empty(t, got.Request.Values("grpc-accept-encoding"), "absent stays absent")
 
 	// And a backend that says what it accepts is heard.
-	got = s.rawExchange(t, request(), emptyMessage, func(stream *rawh2.Stream) {
+	got = s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 		_ = stream.Headers(rawh2.ResponseFields(rawh2.F("grpc-accept-encoding", "gzip,x-made-up")), false)
 		_ = stream.Message(0, nil)
 		_ = stream.Trailers(rawh2.F("grpc-status", "0"))

@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // flow: a receiver that does not read holds back the sender, through
@@ -19,6 +21,9 @@ func (s *suite) flow(t *testing.T) {
 	s.each(t, []testCase{
 		{"SlowClient", s.slowClient},
 		{"SlowBackend", s.slowBackend},
+		{"CancelWhileBackendIsHeldBack", s.cancelHeldBackend},
+		{"CancelWhileClientIsHeldBack", s.cancelHeldClient},
+		{"StatusWhileClientIsHeldBack", s.statusForHeldClient},
 	})
 }
 
@@ -156,6 +161,73 @@ func (s *suite) slowBackend(t *testing.T) {
 	expect(t, stream, []byte("got all"), "the backend's verdict")
 	expectEnd(t, stream)
 	require.NoError(t, await(ctx, t, sent, "the sender"))
+}
+
+// cancelHeldBackend: a client that does not read may still give up, and what
+// the backend cannot get rid of is then dropped.
+func (s *suite) cancelHeldBackend(t *testing.T) {
+	safe := s.context(t)
+	var taken atomic.Int64
+	ended := make(chan error, 1)
+	addr := s.through(t, backend(t, func(stream grpc.ServerStream) error {
+		err := sendPieces(stream.SendMsg, &taken)
+		<-stream.Context().Done()
+		ended <- stream.Context().Err()
+		return err
+	}))
+	ctx, cancel := context.WithCancel(safe)
+	defer cancel()
+	open(ctx, t, dial(t, addr, grpc.WithInitialWindowSize(window)), bidi)
+	heldBack(safe, t, &taken)
+	cancel()
+	expectCanceled(safe, t, ended)
+}
+
+// stalled is the script of a backend that reads nothing until released.
+func stalled(release <-chan struct{}, ended chan<- error) script {
+	return func(stream grpc.ServerStream) error {
+		select {
+		case <-release:
+			return status.Error(codes.ResourceExhausted, "stop it")
+		case <-stream.Context().Done():
+			ended <- stream.Context().Err()
+			return stream.Context().Err()
+		}
+	}
+}
+
+// cancelHeldClient: the same in the other direction.
+func (s *suite) cancelHeldClient(t *testing.T) {
+	safe := s.context(t)
+	ended := make(chan error, 1)
+	cc := s.connect(t, stalled(nil, ended), grpc.InitialWindowSize(window))
+	ctx, cancel := context.WithCancel(safe)
+	defer cancel()
+	stream := open(ctx, t, cc, bidi)
+	var taken atomic.Int64
+	sent := make(chan error, 1)
+	go func() { sent <- sendPieces(stream.SendMsg, &taken) }()
+	heldBack(safe, t, &taken)
+	cancel()
+	expectCanceled(safe, t, ended)
+	assert.Error(t, await(safe, t, sent, "the sender"))
+}
+
+// statusForHeldClient: a backend that reads nothing may end the call, and the
+// client that waits to send is told.
+func (s *suite) statusForHeldClient(t *testing.T) {
+	ctx := s.context(t)
+	release := make(chan struct{})
+	cc := s.connect(t, stalled(release, make(chan error, 1)), grpc.InitialWindowSize(window))
+	stream := open(ctx, t, cc, bidi)
+	var taken atomic.Int64
+	sent := make(chan error, 1)
+	go func() { sent <- sendPieces(stream.SendMsg, &taken) }()
+	heldBack(ctx, t, &taken)
+	close(release)
+	_, err := receive(stream)
+	assertStatus(t, codes.ResourceExhausted, "stop it", err)
+	require.ErrorIs(t, await(ctx, t, sent, "the sender"), io.EOF, "what grpc-go's SendMsg says when the call is over")
 }
 
 // othersGoOn: further calls on a connection with a stalled one, small and

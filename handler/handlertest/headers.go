@@ -136,7 +136,7 @@ func (s *suite) headersApartFromTrailers(t *testing.T) {
 // trailersOnly: an error at once is a single block. Some clients retry such
 // calls only, since nothing has been answered yet.
 func (s *suite) trailersOnly(t *testing.T) {
-	got := s.rawExchange(t, request(), emptyMessage, func(stream *rawh2.Stream) {
+	got := s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 		_ = stream.Status(8, "not now", rawh2.F("x-with-it", "1"), rawh2.F("x-bytes-bin", bin([]byte{0xff})))
 	})
 	assert.True(t, got.Reply.TrailersOnly, "first block: %v", got.Reply.Header)
@@ -150,7 +150,7 @@ func (s *suite) trailersOnly(t *testing.T) {
 
 // trailersOnlyOK: a stream without a message may end so as well.
 func (s *suite) trailersOnlyOK(t *testing.T) {
-	got := s.rawExchange(t, request(), nil, func(stream *rawh2.Stream) { _ = stream.Status(0, "") })
+	got := s.rawExchange(t, requestFields(), nil, func(stream *rawh2.Stream) { _ = stream.Status(0, "") })
 	assert.True(t, got.Reply.TrailersOnly, "first block: %v", got.Reply.Header)
 	assert.Empty(t, got.Reply.Body)
 	assert.Equal(t, "0", got.Reply.Trailer.Get("grpc-status"))
@@ -159,7 +159,7 @@ func (s *suite) trailersOnlyOK(t *testing.T) {
 // noMessageIsTwoBlocks: the opposite of trailersOnly.
 func (s *suite) noMessageIsTwoBlocks(t *testing.T) {
 	for _, code := range []string{"0", "3"} {
-		got := s.rawExchange(t, request(), emptyMessage, func(stream *rawh2.Stream) {
+		got := s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 			_ = stream.Headers(rawh2.ResponseFields(rawh2.F("x-first", "1")), false)
 			_ = stream.Trailers(rawh2.F("grpc-status", code), rawh2.F("x-second", "2"))
 		})

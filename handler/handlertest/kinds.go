@@ -209,7 +209,7 @@ func (s *suite) noMessageHeadersEndStream(t *testing.T) {
 		seen <- err
 		return stream.SendMsg([]byte("nothing came"))
 	}))
-	stream := rawOpen(t, rawDial(ctx, t, addr), request(), true)
+	stream := rawOpen(t, rawDial(ctx, t, addr), requestFields(), true)
 	require.ErrorIs(t, await(ctx, t, seen, "the half-close"), io.EOF)
 	reply, err := stream.AwaitReply(ctx)
 	require.NoError(t, err)
@@ -244,7 +244,7 @@ func (s *suite) endStreamAfterLastMessage(t *testing.T) {
 		ended <- false
 		_ = stream.Trailers(rawh2.F("grpc-status", "0"))
 	}))
-	stream := rawOpen(t, rawDial(ctx, t, addr), request(), false)
+	stream := rawOpen(t, rawDial(ctx, t, addr), requestFields(), false)
 	for n := 1; n <= 3; n++ {
 		require.NoError(t, stream.Message(0, []byte("message")))
 		_, err := stream.AwaitMessages(ctx, n)
@@ -261,7 +261,7 @@ func (s *suite) endStreamAfterLastMessage(t *testing.T) {
 // own DATA frame.
 func (s *suite) endStreamWithLastMessage(t *testing.T) {
 	body := append(rawh2.Frame(0, []byte("one")), rawh2.Frame(0, []byte("two"))...)
-	got := s.rawExchange(t, request(), body, answerOK)
+	got := s.rawExchange(t, requestFields(), body, answerOK)
 	sameBytes(t, body, got.RequestBody, "request")
 	assert.Equal(t, "0", got.Reply.Trailer.Get("grpc-status"))
 }

@@ -87,7 +87,7 @@ func (s *suite) echoKinds(t *testing.T, connect func(*testing.T, string) echoCli
 			for _, req := range requests {
 				got, err := c.unary(ctx, req)
 				require.NoError(t, err)
-				sameReply(t, reply(req, 1), got)
+				sameReply(t, echoReply(req, 1), got)
 			}
 			_, err := c.unary(ctx, failing(0))
 			failed(t, c, err)
@@ -105,7 +105,7 @@ func (s *suite) echoKinds(t *testing.T, connect func(*testing.T, string) echoCli
 			require.NoError(t, err)
 			require.Len(t, got, 20)
 			for i := range got {
-				sameReply(t, reply(req, i+1), got[i])
+				sameReply(t, echoReply(req, i+1), got[i])
 			}
 			got, err = c.expand(ctx, failing(3))
 			failed(t, c, err)
@@ -117,7 +117,7 @@ func (s *suite) echoKinds(t *testing.T, connect func(*testing.T, string) echoCli
 			require.NoError(t, err)
 			require.Len(t, got, len(requests))
 			for i := range got {
-				sameReply(t, reply(requests[i], i+1), got[i])
+				sameReply(t, echoReply(requests[i], i+1), got[i])
 			}
 			got, err = c.chat(ctx, []*echopb.EchoRequest{requests[1], failing(0)})
 			failed(t, c, err)
@@ -145,7 +145,7 @@ func (s *suite) kitexMetadata(t *testing.T) {
 		unary: func(ctx context.Context, req *echopb.EchoRequest) (*echopb.EchoReply, error) {
 			got, _ := kmetadata.FromIncomingContext(ctx)
 			seen <- got
-			return reply(req, 1), errors.Join(nphttp2.SetHeader(ctx, md), nphttp2.SetTrailer(ctx, md))
+			return echoReply(req, 1), errors.Join(nphttp2.SetHeader(ctx, md), nphttp2.SetTrailer(ctx, md))
 		},
 		chat: func(stream echopb.Echo_ChatServer) error {
 			got, _ := kmetadata.FromIncomingContext(stream.Context())
@@ -165,7 +165,7 @@ func (s *suite) kitexMetadata(t *testing.T) {
 		} else {
 			stream, err := c.Chat(ctx)
 			require.NoError(t, err)
-			_, err = pingPong([]*echopb.EchoRequest{{Message: "x"}}, stream.Send, stream.Recv, stream.Close)
+			_, err = converse([]*echopb.EchoRequest{{Message: "x"}}, stream.Send, stream.Recv, stream.Close)
 			require.NoError(t, err)
 			header, err = stream.Header()
 			require.NoError(t, err)
@@ -189,7 +189,7 @@ func (s *suite) kitexMetainfo(t *testing.T) {
 			hop, _ := metainfo.GetValue(ctx, "HOP")
 			trace, _ := metainfo.GetPersistentValue(ctx, "TRACE_ID")
 			seen <- [2]string{hop, trace}
-			return reply(req, 1), nil
+			return echoReply(req, 1), nil
 		},
 	}, server.WithMetaHandler(transmeta.MetainfoServerHandler)))
 	_, err := kitexDial(t, addr, client.WithMetaHandler(transmeta.MetainfoClientHandler)).Unary(ctx, &echopb.EchoRequest{})
@@ -232,7 +232,7 @@ func (s *suite) kitexBizStatusOfStream(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if err := stream.Send(reply(req, 1)); err != nil {
+			if err := stream.Send(echoReply(req, 1)); err != nil {
 				return err
 			}
 			return bizError()
@@ -322,7 +322,7 @@ func (s *suite) kitexDeadline(t *testing.T) {
 		unary: func(ctx context.Context, req *echopb.EchoRequest) (*echopb.EchoReply, error) {
 			_, ok := ctx.Deadline()
 			seen <- ok
-			return reply(req, 1), nil
+			return echoReply(req, 1), nil
 		},
 	})))
 	_, err := c.Unary(ctx, &echopb.EchoRequest{})
@@ -360,14 +360,14 @@ func (s *suite) kitexGzip(t *testing.T) {
 	req := &echopb.EchoRequest{Message: strings.Repeat("compressible ", 1000)}
 	got, err := c.Unary(ctx, req, callopt.WithGRPCCompressor("gzip"))
 	require.NoError(t, err)
-	sameReply(t, reply(req, 1), got)
+	sameReply(t, echoReply(req, 1), got)
 
 	stream, err := c.Chat(ctx, callopt.WithGRPCCompressor("gzip"))
 	require.NoError(t, err)
-	replies, err := pingPong([]*echopb.EchoRequest{req, {}, req}, stream.Send, stream.Recv, stream.Close)
+	replies, err := converse([]*echopb.EchoRequest{req, {}, req}, stream.Send, stream.Recv, stream.Close)
 	require.NoError(t, err)
 	require.Len(t, replies, 3)
-	sameReply(t, reply(req, 3), replies[2])
+	sameReply(t, echoReply(req, 3), replies[2])
 }
 
 func (s *suite) kitexLargeMessage(t *testing.T) {
@@ -376,5 +376,5 @@ func (s *suite) kitexLargeMessage(t *testing.T) {
 	req := &echopb.EchoRequest{Payload: noise(4<<20, 12)}
 	got, err := c.Unary(ctx, req)
 	require.NoError(t, err)
-	sameReply(t, reply(req, 1), got)
+	sameReply(t, echoReply(req, 1), got)
 }

@@ -25,8 +25,8 @@ import (
 
 // The echo service at both ends, spoken by Kitex and by grpc-go.
 
-// reply is what every implementation answers a request with.
-func reply(req *echopb.EchoRequest, sequence int) *echopb.EchoReply {
+// echoReply is what every implementation answers a request with.
+func echoReply(req *echopb.EchoRequest, sequence int) *echopb.EchoReply {
 	return &echopb.EchoReply{Message: req.Message, Payload: req.Payload, Sequence: int32(sequence)}
 }
 
@@ -61,7 +61,7 @@ func (e *kitexEcho) Unary(ctx context.Context, req *echopb.EchoRequest) (*echopb
 	if e.unary != nil {
 		return e.unary(ctx, req)
 	}
-	return reply(req, 1), failure(req)
+	return echoReply(req, 1), failure(req)
 }
 
 func (e *kitexEcho) Collect(stream echopb.Echo_CollectServer) error {
@@ -80,7 +80,7 @@ func (e *kitexEcho) Expand(req *echopb.EchoRequest, stream echopb.Echo_ExpandSer
 		return e.expand(req, stream)
 	}
 	for i := range int(req.Count) {
-		if err := stream.Send(reply(req, i+1)); err != nil {
+		if err := stream.Send(echoReply(req, i+1)); err != nil {
 			return err
 		}
 	}
@@ -99,7 +99,7 @@ func (e *kitexEcho) Chat(stream echopb.Echo_ChatServer) error {
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(reply(req, i)); err != nil {
+		if err := stream.Send(echoReply(req, i)); err != nil {
 			return err
 		}
 		if err := failure(req); err != nil {
@@ -190,7 +190,7 @@ func grpcEcho(stream grpc.ServerStream) error {
 			replies = 0
 		}
 		for i := range replies {
-			if err := answer(reply(req, sequence+i)); err != nil {
+			if err := answer(echoReply(req, sequence+i)); err != nil {
 				return err
 			}
 		}
@@ -257,7 +257,7 @@ func (c kitexClient) chat(ctx context.Context, requests []*echopb.EchoRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return pingPong(requests, stream.Send, stream.Recv, stream.Close)
+	return converse(requests, stream.Send, stream.Recv, stream.Close)
 }
 
 func (kitexClient) status(err error) (int, string) {
@@ -295,7 +295,7 @@ func (c grpcClient) chat(ctx context.Context, requests []*echopb.EchoRequest) ([
 	if err != nil {
 		return nil, err
 	}
-	return pingPong(requests, call.send, call.recv, call.stream.CloseSend)
+	return converse(requests, call.send, call.recv, call.stream.CloseSend)
 }
 
 func (grpcClient) status(err error) (int, string) {
@@ -345,9 +345,9 @@ func (c grpcEchoCall) recv() (*echopb.EchoReply, error) {
 	return r, r.Unmarshal(m)
 }
 
-// pingPong sends requests, each once the reply to the one before has come,
+// converse sends requests, each once the reply to the one before has come,
 // half-closes and awaits the call's end.
-func pingPong(requests []*echopb.EchoRequest, send func(*echopb.EchoRequest) error,
+func converse(requests []*echopb.EchoRequest, send func(*echopb.EchoRequest) error,
 	recv func() (*echopb.EchoReply, error), halfClose func() error,
 ) ([]*echopb.EchoReply, error) {
 	var replies []*echopb.EchoReply

@@ -174,7 +174,7 @@ func (s *suite) oddFrames(t *testing.T) {
 		inPieces(stream)
 		_ = stream.Trailers(rawh2.F("grpc-status", "0"))
 	}))
-	stream := rawOpen(t, rawDial(ctx, t, addr), request(), false)
+	stream := rawOpen(t, rawDial(ctx, t, addr), requestFields(), false)
 	inPieces(stream)
 	require.NoError(t, stream.Data(nil, true))
 	sameBytes(t, want, await(ctx, t, seen, "the request"), "request")

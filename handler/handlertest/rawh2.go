@@ -42,8 +42,8 @@ func rawOpen(t *testing.T, conn *rawh2.Conn, fields rawh2.Fields, endStream bool
 	return stream
 }
 
-// request is an ordinary request's header block with further fields.
-func request(extra ...rawh2.Field) rawh2.Fields {
+// requestFields is an ordinary request's header block with further fields.
+func requestFields(extra ...rawh2.Field) rawh2.Fields {
 	return rawh2.RequestFields(method, authority, extra...)
 }
 

@@ -113,7 +113,9 @@ func runThroughRelay(t *testing.T, f fault, tests []string) map[string]string {
 	for i, test := range tests {
 		patterns[i] = "^TestThroughRelay$/^" + strings.ReplaceAll(test, "/", "$/^") + "$"
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.run="+strings.Join(patterns, "|"))
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), self, "-test.v", "-test.run="+strings.Join(patterns, "|"))
 	cmd.Env = append(os.Environ(), faultEnv+"="+string(f))
 	output, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -79,13 +79,13 @@ func (s *suite) codes(t *testing.T) {
 // codesBeyondGRPC: applications do use codes that gRPC has no name for.
 func (s *suite) codesBeyondGRPC(t *testing.T) {
 	for _, code := range []int{17, 42, 99, 1000} {
-		got := s.rawExchange(t, request(), emptyMessage, func(stream *rawh2.Stream) {
+		got := s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 			_ = stream.Status(code, "of our own")
 		})
 		assert.Equal(t, strconv.Itoa(code), got.Reply.Trailer.Get("grpc-status"))
 		assert.Equal(t, "of our own", got.Reply.Trailer.Get("grpc-message"))
 
-		got = s.rawExchange(t, request(), emptyMessage, func(stream *rawh2.Stream) {
+		got = s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 			_ = stream.Headers(rawh2.ResponseFields(), false)
 			_ = stream.Message(0, nil)
 			_ = stream.Trailers(rawh2.F("grpc-status", strconv.Itoa(code)), rawh2.F("grpc-message", "after all"))
@@ -119,7 +119,7 @@ func (s *suite) statusMessages(t *testing.T) {
 // messageBadlyEncoded: the specification asks receivers to take bad percent
 // encoding as it is. A proxy may spell it differently, if it says the same.
 func (s *suite) messageBadlyEncoded(t *testing.T) {
-	got := s.rawExchange(t, request(), emptyMessage, func(stream *rawh2.Stream) {
+	got := s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 		_ = stream.Status(3, "100% %41 %zz %")
 	})
 	assert.Equal(t, "100% A %zz %", percentDecoded(got.Reply.Trailer.Get("grpc-message")))
@@ -175,7 +175,7 @@ func (s *suite) detailsExchange(t *testing.T, code, message string, details []by
 			_ = stream.Trailers(st...)
 		},
 	} {
-		trailer := s.rawExchange(t, request(), emptyMessage, answer).Reply.Trailer
+		trailer := s.rawExchange(t, requestFields(), emptyMessage, answer).Reply.Trailer
 		assert.Equal(t, []string{code}, trailer.Values("grpc-status"))
 		assert.Equal(t, []string{message}, trailer.Values("grpc-message"))
 		assert.Equal(t, []string{string(details)}, values(t, trailer, "grpc-status-details-bin"))

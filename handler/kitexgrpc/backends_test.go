@@ -2,6 +2,7 @@ package kitexgrpc
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -83,6 +84,33 @@ func TestBusyInstancesGetMoreConnectionsUpToTheLimit(t *testing.T) {
 	}
 	require.Len(t, s.Conns(), 2)
 	require.Equal(t, int64(5*busyStreams), b.Stats().Streams)
+}
+
+// TestAnotherConnectionWhenTheBackendTakesNoMoreStreams: with a stream that
+// stays open, only another connection helps the second call.
+func TestAnotherConnectionWhenTheBackendTakesNoMoreStreams(t *testing.T) {
+	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, 1)}}, hold)
+	b := newBackends(t, func(o *Options) { o.Connections["c"] = 2 })
+	defer open(t, b, s.Addr()).Abort()
+	ctx, cancel := context.WithCancel(t.Context())
+	waiting := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(waiting)
+		if out, err := b.Open(ctx, "c", s.Addr(), request()); err == nil {
+			out.Abort()
+		}
+	}()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), tick)
+		defer cancel()
+		out, err := b.Open(ctx, "c", s.Addr(), request())
+		if err == nil {
+			out.Abort()
+		}
+		return err == nil
+	}, safety, tick)
+	cancel()
+	<-waiting
 }
 
 func TestABurstSharesOneDial(t *testing.T) {
@@ -176,12 +204,12 @@ func TestUnreachable(t *testing.T) {
 	require.NoError(t, err)
 	refusing := free.Addr().String()
 	require.NoError(t, free.Close())
-	silent, err := rawh2.ListenTCP("", func(c net.Conn) { _, _ = c.Read(make([]byte, 1<<10)); _, _ = c.Read(make([]byte, 1)) })
+	silent, err := rawh2.ListenTCP("", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	require.NoError(t, err)
 	defer silent.Close()
 	http1, err := rawh2.ListenTCP("", func(c net.Conn) {
 		_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n" + strings.Repeat(" ", 64)))
-		_, _ = c.Read(make([]byte, 1))
+		_, _ = io.Copy(io.Discard, c)
 	})
 	require.NoError(t, err)
 	defer http1.Close()

@@ -17,11 +17,11 @@ type conn struct {
 	tr      grpc.ClientTransport
 	watched *watchedConn
 
-	// streams counts the open streams, opening those whose NewStream has
-	// not come back: more than a moment of that means that the backend's
-	// stream limit is reached.
-	streams atomic.Int64
-	opening atomic.Int64
+	// streams counts the open streams, opening those of them whose NewStream
+	// has not come back, as is so since openingSince (nanoseconds since 1970).
+	streams      atomic.Int64
+	opening      atomic.Int64
+	openingSince atomic.Int64
 	// lastUse is when the last stream ended, in nanoseconds since 1970.
 	lastUse atomic.Int64
 }
@@ -90,11 +90,22 @@ func (c *conn) idleSince() time.Time { return time.Unix(0, c.lastUse.Load()) }
 
 // newStream opens a stream, waiting for the backend's stream limit if need be.
 func (c *conn) newStream(ctx context.Context, hdr *grpc.CallHdr) (*grpc.Stream, error) {
-	c.opening.Add(1)
+	if c.opening.Add(1) == 1 {
+		c.openingSince.Store(time.Now().UnixNano())
+	}
 	s, err := c.tr.NewStream(ctx, hdr)
 	c.opening.Add(-1)
 	return s, err
 }
+
+// full reports whether the backend's stream limit seems to be reached: streams
+// have been waiting to open for longer than opening one takes.
+func (c *conn) full() bool {
+	return c.opening.Load() > 0 && time.Since(time.Unix(0, c.openingSince.Load())) > openingTime
+}
+
+// openingTime is ample for a stream that need not wait.
+const openingTime = 5 * time.Millisecond
 
 // release gives back what acquire took.
 func (c *conn) release() {

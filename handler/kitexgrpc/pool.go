@@ -75,7 +75,7 @@ func (in *instance) pick() *conn {
 			best, load = c, n
 		}
 	}
-	if len(*ready) < in.max && (load >= busyStreams || best.opening.Load() > 0) {
+	if len(*ready) < in.max && (load >= busyStreams || best.full()) {
 		in.startDial()
 	}
 	return best
