@@ -1,0 +1,246 @@
+package conf
+
+import (
+	"encoding"
+	"errors"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// decoder fills the configuration types from a YAML tree. It goes on after a
+// problem, so that all are reported, and notes where each field is written for
+// the checks that come later.
+type decoder struct{ *report }
+
+// decode sets out to what node says; node is the value of path. After a problem
+// out keeps what it had.
+func (d decoder) decode(path string, node ast.Node, out reflect.Value) {
+	if unit, ok := out.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		d.unit(path, node, unit)
+		return
+	}
+	switch out.Kind() {
+	case reflect.Pointer:
+		if !isNull(node) {
+			out.Set(newValue(out.Type().Elem()))
+			d.decode(path, node, out.Elem())
+		}
+	case reflect.Struct:
+		d.structure(path, node, out)
+	case reflect.Map:
+		d.namedValues(path, node, out)
+	case reflect.Slice:
+		d.slice(path, node, out)
+	case reflect.String:
+		d.str(path, node, out)
+	case reflect.Int:
+		d.wholeNumber(path, node, out)
+	default:
+		panic("conf: cannot decode a " + out.Type().String()) // conf.go has no such type
+	}
+}
+
+// defaulter is a type that occurs many times in a configuration and has a
+// default other than its zero value.
+type defaulter interface{ setDefaults() }
+
+// newValue returns a pointer to a new t with its defaults.
+func newValue(t reflect.Type) reflect.Value {
+	v := reflect.New(t)
+	if d, ok := v.Interface().(defaulter); ok {
+		d.setDefaults()
+	}
+	return v
+}
+
+// field is a key of a struct.
+type field struct {
+	key   string
+	index []int
+}
+
+// fieldsOf lists a struct's keys in the order of declaration, with those of
+// inlined structs.
+func fieldsOf(t reflect.Type) []field {
+	var fields []field
+	for _, f := range reflect.VisibleFields(t) {
+		if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" {
+			fields = append(fields, field{key: key, index: f.Index})
+		}
+	}
+	return fields
+}
+
+func (d decoder) structure(path string, node ast.Node, out reflect.Value) {
+	fields := fieldsOf(out.Type())
+	keys := make([]string, len(fields))
+	for i, f := range fields {
+		keys[i] = f.key
+	}
+	d.eachEntry(path, node, keys, func(key string, value ast.Node) {
+		for _, f := range fields {
+			if f.key == key {
+				d.decode(join(path, key), value, out.FieldByIndex(f.index))
+				return
+			}
+		}
+		d.unknownKey(path, key, keys)
+	})
+}
+
+func (d decoder) unknownKey(path, key string, keys []string) {
+	near := nearest(key, keys)
+	if near == "" {
+		d.badField(join(path, key), "unknown key", "known here: "+strings.Join(keys, ", "))
+		return
+	}
+	d.badField(join(path, key), "unknown key", "did you mean "+quote(near)+"?")
+	d.markBroken(join(path, near)) // its value is in the file, under the wrong name
+}
+
+// namedValues decodes a map from names to pointers.
+func (d decoder) namedValues(path string, node ast.Node, out reflect.Value) {
+	values := reflect.MakeMap(out.Type())
+	d.eachEntry(path, node, nil, func(key string, value ast.Node) {
+		named := newValue(out.Type().Elem().Elem())
+		d.decode(join(path, key), value, named.Elem())
+		values.SetMapIndex(reflect.ValueOf(key), named)
+	})
+	out.Set(values)
+}
+
+// eachEntry calls visit for each entry of a map, in the order of the file. No
+// value at all is as good as an empty map: everything in a section may be
+// commented out. keys are for a message; nil if any key will do.
+func (d decoder) eachEntry(path string, node ast.Node, keys []string, visit func(key string, value ast.Node)) {
+	if isNull(node) {
+		return
+	}
+	entries, ok := node.(ast.MapNode)
+	if !ok {
+		d.wrongKind(path, node, kindMap, mapHint(keys))
+		return
+	}
+	lines := map[string]int{}
+	for iter := entries.MapRange(); iter.Next(); {
+		at := iter.Key().GetToken()
+		key := at.Value
+		if line, again := lines[key]; again {
+			d.duplicate(join(path, key), line, at.Position)
+			continue
+		}
+		lines[key] = at.Position.Line
+		d.note(join(path, key), at.Position, iter.Value())
+		visit(key, iter.Value())
+	}
+}
+
+func mapHint(keys []string) string {
+	if keys == nil {
+		return `write "name: value" lines`
+	}
+	return `write "key: value" lines (keys: ` + strings.Join(keys, ", ") + ")"
+}
+
+func (d decoder) duplicate(path string, line int, at *token.Position) {
+	d.append(&Error{
+		Line: at.Line, Column: at.Column, Field: path,
+		Problem: "is already in line " + strconv.Itoa(line),
+		Hint:    "keep one of the two",
+	})
+	d.markBroken(path)
+}
+
+// note remembers where path is written, and its text.
+func (d decoder) note(path string, at *token.Position, value ast.Node) {
+	d.places[path] = place{line: at.Line, column: at.Column, text: scalarText(value)}
+}
+
+func (d decoder) slice(path string, node ast.Node, out reflect.Value) {
+	if isNull(node) {
+		return
+	}
+	sequence, ok := node.(*ast.SequenceNode)
+	if !ok {
+		d.wrongKind(path, node, kindList, `write each entry on a line of its own after "- "`)
+		return
+	}
+	if len(sequence.Values) == 0 {
+		return // an empty list and none are the same
+	}
+	items := reflect.MakeSlice(out.Type(), len(sequence.Values), len(sequence.Values))
+	for i, entry := range sequence.Values {
+		d.note(item(path, i), startOf(entry), entry)
+		if isNull(entry) {
+			d.badField(item(path, i), "has no value", `write one after the "-" or remove the line`)
+			continue
+		}
+		items.Index(i).Set(newValue(out.Type().Elem()).Elem())
+		d.decode(item(path, i), entry, items.Index(i))
+	}
+	out.Set(items)
+}
+
+func (d decoder) str(path string, node ast.Node, out reflect.Value) {
+	switch kindOf(node) {
+	case kindText:
+		out.SetString(scalarText(node))
+	case kindNumber, kindBoolean:
+		d.wrongKind(path, node, kindText, "put it in quotes")
+	default:
+		d.wrongKind(path, node, kindText, "write plain text")
+	}
+}
+
+// unit decodes a type that reads its own text: a Duration or a Size.
+func (d decoder) unit(path string, node ast.Node, out encoding.TextUnmarshaler) {
+	if kind := kindOf(node); kind != kindText && kind != kindNumber {
+		d.wrongKind(path, node, "a number with a unit", "write plain text")
+		return
+	}
+	var wrong *Error
+	if err := out.UnmarshalText([]byte(scalarText(node))); errors.As(err, &wrong) {
+		d.badValue(path, wrong.Value, wrong.Problem, wrong.Hint)
+	}
+}
+
+// wholeNumber decodes an int. Hexadecimal, octal and grouped digits are refused:
+// what 010 means depends on the version of YAML.
+func (d decoder) wholeNumber(path string, node ast.Node, out reflect.Value) {
+	const hint = "write digits only, such as 100"
+	written := scalarText(node)
+	switch kindOf(node) {
+	case kindNumber:
+	case kindText:
+		if isNumber(written) && !isPlain(node) {
+			d.badValue(path, written, "is in quotes", "remove them")
+			return
+		}
+	default:
+		d.wrongKind(path, node, "a whole number", hint)
+		return
+	}
+	n, err := strconv.ParseInt(written, 10, strconv.IntSize)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		d.badValue(path, written, "is too large", hint)
+	case err != nil || node.GetToken().Type != token.IntegerType:
+		d.badValue(path, written, "is not a plain whole number", hint)
+	default:
+		out.SetInt(n)
+	}
+}
+
+// wrongKind reports that a value is a list, say, where a map is wanted.
+func (d decoder) wrongKind(path string, node ast.Node, wanted kind, hint string) {
+	if isNull(node) {
+		d.badField(path, "has no value", "write one or remove the line")
+		return
+	}
+	problem := string("is " + kindOf(node) + " where " + wanted + " is wanted")
+	d.badValue(path, scalarText(node), problem, hint)
+}

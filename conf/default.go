@@ -1,0 +1,67 @@
+package conf
+
+import (
+	_ "embed" // for the shipped files
+	"time"
+)
+
+// DefaultConnections is the default of Cluster.Connections.
+const DefaultConnections = 4
+
+// Default returns a new Config with the defaults of timeouts, limits and log. It
+// names no listeners, clusters or routes, as no choice of those is right for
+// everyone, and so is not valid before they are added: see Simple.
+func Default() *Config {
+	return &Config{
+		Timeouts: Timeouts{
+			Connect:        Duration(3 * time.Second),
+			Shutdown:       Duration(10 * time.Second),
+			IdleConnection: Duration(10 * time.Minute),
+		},
+		Limits: Limits{
+			Message:              0,
+			HeaderList:           1 << 20,
+			StreamsPerConnection: 1000,
+			Connections:          10000,
+			StreamWindow:         512 << 10,
+			ConnectionWindow:     2 << 20,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+func (c *Cluster) setDefaults() { c.Connections = DefaultConnections }
+
+func (a *Action) setDefaults() { a.Mode = ModeFrame }
+
+// Simple returns the Config of a proxy that accepts calls at listen and sends
+// all of them to one backend: one listener, a cluster "default" with one
+// instance, and no routes. The error is an Errors; Listener.Address and
+// Cluster.Instances say what addresses look like.
+func Simple(listen, backend string) (*Config, error) {
+	const name = "default"
+	c := Default()
+	c.Listeners = []Listener{{Address: listen}}
+	c.Clusters = map[string]*Cluster{name: {Instances: []string{backend}, Connections: DefaultConnections}}
+	c.Default = &Action{Cluster: name, Mode: ModeFrame}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+var (
+	//go:embed proxy.yaml
+	sampleYAML string
+	//go:embed default.yaml
+	defaultYAML string
+)
+
+// SampleYAML returns conf/proxy.yaml: a complete configuration with every key
+// explained, to be copied and changed.
+func SampleYAML() []byte { return []byte(sampleYAML) }
+
+// DefaultYAML returns conf/default.yaml: the configuration of a proxy that is
+// started without one. It sends every call from 127.0.0.1:8888 to
+// 127.0.0.1:9000.
+func DefaultYAML() []byte { return []byte(defaultYAML) }

@@ -1,0 +1,43 @@
+package conf_test
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+)
+
+func ExampleParse() {
+	_, err := conf.Parse("proxy.yaml", []byte(`
+listners:
+  - address: 127.0.0.1:8888
+clusters:
+  echo:
+    instances: [127.0.0.1:9000]
+default:
+  cluster: ehco
+timeouts:
+  connect: 10
+`))
+	fmt.Println(err)
+
+	var first *conf.Error
+	if errors.As(err, &first) {
+		fmt.Println("open the editor at line", first.Line)
+	}
+	// Output:
+	// proxy.yaml:2:1: listners: unknown key; did you mean "listeners"?
+	// proxy.yaml:8:3: default.cluster: "ehco" is not a cluster; did you mean "echo"? (clusters: echo)
+	// proxy.yaml:10:3: timeouts.connect: "10" has no unit; write a number with a unit, such as "250ms", "10s" or "5m"
+	// open the editor at line 2
+}
+
+func ExampleSimple() {
+	c, err := conf.Simple(":8888", "127.0.0.1:9000")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(c.Default.Cluster, c.Clusters["default"].Instances, c.Timeouts.Connect)
+	// Output: default [127.0.0.1:9000] 3s
+}

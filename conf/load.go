@@ -1,0 +1,83 @@
+package conf
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+)
+
+// maxFileSize bounds a configuration file; one that is larger is not one.
+const maxFileSize Size = 4 << 20
+
+// Load reads and checks the configuration file at path. The Config is valid and
+// belongs to the caller, who must not change it once others use it. The error
+// is an Errors with every problem found; errors.Is sees through to what kept a
+// file from being read, such as fs.ErrNotExist.
+func Load(path string) (*Config, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, Errors{err}
+	}
+	return Parse(path, data)
+}
+
+// Parse is Load for a file's content. name stands for the file in messages.
+func Parse(name string, data []byte) (*Config, error) {
+	r := newReport(name)
+	root := parseYAML(r, data)
+	if root == nil {
+		return nil, r.err()
+	}
+	c := Default()
+	decoder{r}.decode("", root, reflect.ValueOf(c).Elem())
+	validate(r, c)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func read(path string) ([]byte, *Error) {
+	if path == "" {
+		return nil, &Error{Problem: "no configuration file is named", Hint: "give its path, such as conf/proxy.yaml"}
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		return nil, &Error{File: path, Problem: "is a directory", Hint: "name the file in it, such as proxy.yaml"}
+	}
+	data, err := io.ReadAll(io.LimitReader(file, int64(maxFileSize)+1))
+	switch {
+	case err != nil:
+		return nil, unreadable(path, err)
+	case len(data) > int(maxFileSize):
+		return nil, &Error{File: path, Problem: "is larger than " + maxFileSize.String(), Hint: "check that it is the right file"}
+	}
+	return data, nil
+}
+
+func unreadable(path string, err error) *Error {
+	e := &Error{File: path, Problem: "cannot be read: " + reason(err), Hint: "check the path", cause: err}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.Problem, e.Hint = "does not exist", "check the path, or copy conf/proxy.yaml there"
+	case errors.Is(err, fs.ErrPermission):
+		e.Problem, e.Hint = "may not be read by this user", "check the permissions of the file and its directories"
+	}
+	return e
+}
+
+// reason returns what the system says without the path, which the message
+// already has.
+func reason(err error) string {
+	var withPath *fs.PathError
+	if errors.As(err, &withPath) {
+		return withPath.Err.Error()
+	}
+	return err.Error()
+}

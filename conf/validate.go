@@ -1,0 +1,230 @@
+package conf
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Bounds of values that have no natural end.
+const (
+	maxConnect     = Duration(time.Hour)
+	maxShutdown    = Duration(24 * time.Hour)
+	maxIdle        = Duration(24 * time.Hour)
+	maxTimeout     = Duration(30 * 24 * time.Hour)
+	maxConnections = 64 // from the proxy to one instance
+
+	maxMessage    Size = math.MaxUint32 // the length field of a gRPC message
+	minHeaderList Size = 4 << 10
+	maxHeaderList Size = 16 << 20
+	minWindow     Size = 64 << 10
+	maxWindow     Size = math.MaxInt32 // RFC 9113 section 6.9.1
+)
+
+// Validate returns every problem of a Config built in Go as an Errors, or nil. It
+// changes nothing, so defaults must have been filled in: begin with Default,
+// and set Connections of each Cluster and Mode of each Action. Load and Parse
+// return valid ones.
+func (c *Config) Validate() error {
+	r := newReport("")
+	validate(r, c)
+	return r.err()
+}
+
+// validator checks a Config section by section, in the order of the type.
+type validator struct {
+	*report
+	config       *Config
+	clusterNames []string                 // sorted
+	listening    map[parsedAddress]string // path of the listener by its address
+}
+
+func newValidator(r *report, c *Config) *validator {
+	return &validator{
+		report:       r,
+		config:       c,
+		clusterNames: slices.Sorted(maps.Keys(c.Clusters)),
+		listening:    map[parsedAddress]string{},
+	}
+}
+
+func validate(r *report, c *Config) {
+	v := newValidator(r, c)
+	v.listeners()
+	v.allButListeners()
+}
+
+func (v *validator) allButListeners() {
+	v.clusters()
+	v.routes()
+	v.timeouts()
+	v.limits()
+	v.log()
+}
+
+func (v *validator) listeners() {
+	if len(v.config.Listeners) == 0 {
+		v.require("listeners", "at least one is needed", `add one, such as "- address: 127.0.0.1:8888"`)
+	}
+	for i, l := range v.config.Listeners {
+		path := join(item("listeners", i), "address")
+		parsed, ok := v.address(path, l.Address, listenerHint)
+		if !ok || parsed.path == "" && parsed.port == 0 {
+			continue // port 0 is a free port, another one each time
+		}
+		if earlier, again := v.listening[parsed]; again {
+			v.badValue(path, l.Address, "is already "+v.reference(earlier), "remove one of the two")
+			continue
+		}
+		v.listening[parsed] = path
+	}
+}
+
+// address checks an address; ok is false if it cannot be used in other checks.
+func (v *validator) address(path, address, generalHint string) (parsed parsedAddress, ok bool) {
+	if v.isBroken(path) {
+		return parsed, false
+	}
+	parsed, problem, hint := parseAddress(address)
+	if problem == "" {
+		return parsed, true
+	}
+	if hint == "" {
+		hint = generalHint
+	}
+	v.badValue(path, address, problem, hint)
+	return parsed, false
+}
+
+var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+func (v *validator) clusters() {
+	if len(v.clusterNames) == 0 {
+		v.require("clusters", "at least one is needed", "name the backends that answer calls, as conf/proxy.yaml does")
+	}
+	for _, name := range v.clusterNames {
+		path, cluster := join("clusters", name), v.config.Clusters[name]
+		if cluster == nil {
+			v.badField(path, "must not be nil", "")
+			continue
+		}
+		v.instances(join(path, "instances"), cluster.Instances)
+		between(v, join(path, "connections"), cluster.Connections, 1, maxConnections)
+		if !clusterName.MatchString(name) { // last, as it silences checks below path
+			v.badField(path, "is not a name for a cluster",
+				`write 1 to 63 letters, digits, ".", "_" or "-", with a letter or a digit first`)
+		}
+	}
+}
+
+func (v *validator) instances(path string, instances []string) {
+	if len(instances) == 0 {
+		v.require(path, "at least one is needed", `add one, such as "- 127.0.0.1:9000"`)
+	}
+	seen := map[parsedAddress]string{}
+	for i, address := range instances {
+		path := item(path, i)
+		parsed, ok := v.address(path, address, instanceHint)
+		if !ok {
+			continue
+		}
+		switch earlier, again := seen[parsed]; {
+		case parsed.path == "" && parsed.host == "":
+			v.badValue(path, address, "has no host", instanceHint)
+		case parsed.path == "" && parsed.port == 0:
+			v.badValue(path, address, "has port 0, where nothing can be reached", instanceHint)
+		case again:
+			v.badValue(path, address, "is already "+v.reference(earlier), "remove one of the two")
+		case v.listening[parsed] != "":
+			v.badValue(path, address, "is the proxy itself, "+v.reference(v.listening[parsed]),
+				"write the backend's address, or calls go round in a circle")
+		default:
+			seen[parsed] = path
+		}
+	}
+}
+
+func (v *validator) timeouts() {
+	t := v.config.Timeouts
+	if t.Connect == 0 {
+		v.badValue("timeouts.connect", "0", "is not more than 0", durationHint)
+	}
+	between(v, "timeouts.connect", t.Connect, 0, maxConnect)
+	between(v, "timeouts.shutdown", t.Shutdown, 0, maxShutdown)
+	between(v, "timeouts.idle_connection", t.IdleConnection, 0, maxIdle)
+}
+
+func (v *validator) limits() {
+	l := v.config.Limits
+	between(v, "limits.message", l.Message, 0, maxMessage)
+	between(v, "limits.header_list", l.HeaderList, minHeaderList, maxHeaderList)
+	between(v, "limits.streams_per_connection", l.StreamsPerConnection, 1, math.MaxInt32)
+	between(v, "limits.connections", l.Connections, 1, math.MaxInt32)
+	between(v, "limits.stream_window", l.StreamWindow, minWindow, maxWindow)
+	between(v, "limits.connection_window", l.ConnectionWindow, minWindow, maxWindow)
+	if l.ConnectionWindow < l.StreamWindow && !v.isBroken("limits.stream_window") && !v.isBroken("limits.connection_window") {
+		v.badValue("limits.connection_window", l.ConnectionWindow.String(), "is less than limits.stream_window",
+			"write at least "+v.written("limits.stream_window", l.StreamWindow))
+	}
+}
+
+func (v *validator) log() {
+	v.oneOf("log.level", v.config.Log.Level, []string{"debug", "info", "warn", "error"})
+	v.oneOf("log.format", v.config.Log.Format, []string{"text", "json"})
+}
+
+// require reports something that is missing, unless the reason is another
+// problem at or below path.
+func (v *validator) require(path, problem, hint string) {
+	if !v.isBroken(path) && !v.touched[path] {
+		v.badField(path, problem, hint)
+	}
+}
+
+func (v *validator) oneOf(path, value string, valid []string) {
+	if v.isBroken(path) || slices.Contains(valid, value) {
+		return
+	}
+	v.choice(path, value, "is not valid", "valid values", valid)
+}
+
+// choice reports a value that is none of the valid ones.
+func (v *validator) choice(path, value, problem, all string, valid []string) {
+	if v.full() { // the nearest of many names takes a while to find
+		v.more = true
+		return
+	}
+	if value == "" {
+		v.badField(path, "must not be empty", all+": "+enumerate(valid))
+		return
+	}
+	v.badValue(path, value, problem, didYouMean(value, all, valid))
+}
+
+// between checks that low <= value <= high.
+func between[T int | Duration | Size](v *validator, path string, value, low, high T) {
+	if low <= value && value <= high || v.isBroken(path) {
+		return
+	}
+	v.badValue(path, fmt.Sprint(value), fmt.Sprintf("is not from %v to %v", low, high), "")
+}
+
+// written returns a value as the file has it.
+func (v *validator) written(path string, value fmt.Stringer) string {
+	if text := v.places[path].text; text != "" {
+		return text
+	}
+	return value.String()
+}
+
+// reference names another field, with its line if there is one.
+func (v *validator) reference(path string) string {
+	if at, ok := v.places[path]; ok {
+		return path + " in line " + strconv.Itoa(at.line)
+	}
+	return path
+}

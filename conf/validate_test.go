@@ -1,0 +1,152 @@
+package conf
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSimple(t *testing.T) {
+	c, err := Simple("127.0.0.1:8888", "unix:///run/echo.sock")
+	require.NoError(t, err)
+	want := Default()
+	want.Listeners = []Listener{{Address: "127.0.0.1:8888"}}
+	want.Clusters = map[string]*Cluster{"default": {Instances: []string{"unix:///run/echo.sock"}, Connections: 4}}
+	want.Default = &Action{Cluster: "default", Mode: ModeFrame}
+	require.Equal(t, want, c)
+
+	c, err = Simple("8888", "localhost")
+	require.Nil(t, c)
+	require.EqualError(t, err, `listeners[0].address: "8888" has no port; write "host:port", ":port" or "unix:///path/to/socket"
+clusters.default.instances[0]: "localhost" has no port; write "host:port" or "unix:///path/to/socket"`)
+}
+
+func TestDefaultIsNotShared(t *testing.T) {
+	Default().Log.Level = "debug"
+	require.Equal(t, "info", Default().Log.Level)
+}
+
+func TestDefaultLacksOnlyAddresses(t *testing.T) {
+	require.EqualError(t, Default().Validate(), strings.Join([]string{
+		`listeners: at least one is needed; add one, such as "- address: 127.0.0.1:8888"`,
+		`clusters: at least one is needed; name the backends that answer calls, as conf/proxy.yaml does`,
+		`routes: there are neither routes nor a default, so that no call could be answered; add a default with the name of a cluster`,
+	}, "\n"))
+}
+
+// What YAML cannot express, or expresses otherwise: the rest of the checks has
+// its cases in testdata.
+func TestValidateConfigBuiltInGo(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"nil cluster": {
+			func(c *Config) { c.Clusters["default"] = nil },
+			`clusters.default: must not be nil`,
+		},
+		"zero cluster": {
+			func(c *Config) { c.Clusters["default"] = &Cluster{} },
+			`clusters.default.instances: at least one is needed; add one, such as "- 127.0.0.1:9000"
+clusters.default.connections: "0" is not from 1 to 64`,
+		},
+		"zero action": {
+			func(c *Config) { c.Default = &Action{} },
+			`default.cluster: must not be empty; clusters: default
+default.mode: must not be empty; valid values: frame`,
+		},
+		"no mode": {
+			func(c *Config) { c.Default.Mode = "" },
+			`default.mode: must not be empty; valid values: frame`,
+		},
+		"zero timeouts": {
+			func(c *Config) { c.Timeouts = Timeouts{} },
+			`timeouts.connect: "0" is not more than 0; write a number with a unit, such as "250ms", "10s" or "5m"`,
+		},
+		"negative timeouts": {
+			func(c *Config) {
+				c.Timeouts = Timeouts{Connect: -1, Shutdown: Duration(-time.Second), IdleConnection: -2}
+				c.Default.Timeout = Duration(-time.Minute)
+			},
+			`default.timeout: "-1m" is not from 0 to 720h
+timeouts.connect: "-1ns" is not from 0 to 1h
+timeouts.shutdown: "-1s" is not from 0 to 24h
+timeouts.idle_connection: "-2ns" is not from 0 to 24h`,
+		},
+		"zero limits": {
+			func(c *Config) { c.Limits = Limits{} },
+			`limits.header_list: "0" is not from 4KiB to 16MiB
+limits.streams_per_connection: "0" is not from 1 to 2147483647
+limits.connections: "0" is not from 1 to 2147483647
+limits.stream_window: "0" is not from 64KiB to 2147483647B
+limits.connection_window: "0" is not from 64KiB to 2147483647B`,
+		},
+		"negative message": {
+			func(c *Config) { c.Limits.Message = -1 },
+			`limits.message: "-1B" is not from 0 to 4294967295B`,
+		},
+		"windows": {
+			func(c *Config) { c.Limits.StreamWindow = 4 << 20 },
+			`limits.connection_window: "2MiB" is less than limits.stream_window; write at least 4MiB`,
+		},
+		"zero log": {
+			func(c *Config) { c.Log = Log{} },
+			`log.level: must not be empty; valid values: debug, info, warn, error
+log.format: must not be empty; valid values: text, json`,
+		},
+		"references have no lines": {
+			func(c *Config) {
+				c.Listeners = append(c.Listeners, c.Listeners[0])
+				route := Route{Match: Match{Service: "a.B"}, Action: *c.Default}
+				c.Routes = []Route{route, route}
+			},
+			`listeners[1].address: "127.0.0.1:8888" is already listeners[0].address; remove one of the two
+routes[1].match.service: "a.B" is already routes[0].match.service; remove one of the two`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config, err := Simple("127.0.0.1:8888", "127.0.0.1:9000")
+			require.NoError(t, err)
+			c.change(config)
+			require.EqualError(t, config.Validate(), c.want)
+		})
+	}
+}
+
+func TestValidateRoutingLeavesListenersOut(t *testing.T) {
+	c, err := Simple("127.0.0.1:8888", "127.0.0.1:9000")
+	require.NoError(t, err)
+	c.Listeners = nil
+	require.NoError(t, c.ValidateRouting())
+	c.Default.Cluster = "defualt"
+	require.EqualError(t, c.ValidateRouting(), `default.cluster: "defualt" is not a cluster; did you mean "default"? (clusters: default)`)
+}
+
+func TestSplitAddress(t *testing.T) {
+	for address, want := range map[string][2]string{
+		"127.0.0.1:80":        {"tcp", "127.0.0.1:80"},
+		":80":                 {"tcp", ":80"},
+		"[::1]:80":            {"tcp", "[::1]:80"},
+		"unix:///run/me.sock": {"unix", "/run/me.sock"},
+	} {
+		network, rest := SplitAddress(address)
+		require.Equal(t, want, [2]string{network, rest})
+	}
+}
+
+func TestAddressesThatAreTheSame(t *testing.T) {
+	for _, pair := range [][2]string{
+		{"localhost:80", "LOCALHOST:80"},
+		{"localhost:80", "localhost:0080"},
+		{"[::1]:80", "[0:0:0:0:0:0:0:1]:80"},
+		{"unix:///run/a", "unix:///run/../run//a"},
+	} {
+		a, problem, _ := parseAddress(pair[0])
+		require.Empty(t, problem)
+		b, problem, _ := parseAddress(pair[1])
+		require.Empty(t, problem)
+		require.Equal(t, a, b)
+	}
+}
