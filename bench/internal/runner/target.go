@@ -1,0 +1,163 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"text/template"
+)
+
+// Target is one way from the loader to the backend.
+type Target struct {
+	Name string
+	// Command is the proxy's command line. It is asked anew for each measurement, with addresses that are free.
+	// A target without one lets the loader reach the backend directly.
+	Command func(p Proxy) ([]string, error)
+	// Program must be installed for the target to run; empty if the bench brings it along.
+	Program string
+	// Version is a command line that prints the version first.
+	Version []string
+}
+
+// Proxy is what a target's command line is made of.
+type Proxy struct {
+	Listen, Backend string // host:port
+	Dir             string // for files that are removed after the run
+	Self            string // this program
+	Kitexproxy      string // the kitexproxy binary
+	Args            []string
+}
+
+// Targets are all there are, in the order of the report. To add one, add it here; it has to listen in clear-text
+// HTTP/2 and to end on SIGTERM.
+//
+// Every proxy may use all processors and keeps its defaults, with two exceptions for nghttpx and haproxy: their limit
+// of 100 streams a connection would refuse the idle ones, and their fixed windows of 64 KiB would be what is measured
+// with large messages (nghttpx: twice the processor time), where grpc-go and Kitex let theirs grow by themselves.
+var Targets = []Target{
+	{Name: "direct"},
+	{Name: "kitexproxy", Command: kitexproxy},
+	{Name: "mwitkow", Command: mwitkow},
+	{Name: "nghttpx", Command: nghttpx, Program: "nghttpx", Version: []string{"nghttpx", "--version"}},
+	{Name: "haproxy", Command: haproxy, Program: "haproxy", Version: []string{"haproxy", "-v"}},
+}
+
+func kitexproxy(p Proxy) ([]string, error) {
+	return append([]string{p.Kitexproxy, "serve", "--listen", p.Listen, "--backend", p.Backend}, p.Args...), nil
+}
+
+func mwitkow(p Proxy) ([]string, error) {
+	return []string{p.Self, "mwitkow", "-listen", p.Listen, "-backend", p.Backend}, nil
+}
+
+// nghttpx has one worker unless told.
+func nghttpx(p Proxy) ([]string, error) {
+	return []string{
+		"nghttpx",
+		"--conf=/dev/null",
+		"--frontend=" + commaAddr(p.Listen) + ";no-tls",
+		"--backend=" + commaAddr(p.Backend) + ";;proto=h2",
+		fmt.Sprintf("--workers=%d", runtime.NumCPU()),
+		"--frontend-http2-max-concurrent-streams=2000",
+		"--frontend-http2-window-size=1M",
+		"--frontend-http2-connection-window-size=4M",
+		"--backend-http2-window-size=1M",
+		"--backend-http2-connection-window-size=4M",
+		"--accesslog-file=/dev/null",
+		"--errorlog-file=/dev/stderr",
+	}, nil
+}
+
+// commaAddr writes host:port the way nghttpx wants it.
+func commaAddr(addr string) string { return strings.Replace(addr, ":", ",", 1) }
+
+// haproxyConf raises maxconn too: haproxy counts each stream as a connection.
+var haproxyConf = template.Must(template.New("haproxy.cfg").Parse(`global
+    maxconn 8000
+    tune.h2.max-concurrent-streams 2000
+    tune.h2.initial-window-size 1048576
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 120s
+    timeout server 120s
+frontend clients
+    bind {{.Listen}} proto h2
+    default_backend bench
+backend bench
+    http-reuse always
+    server backend {{.Backend}} proto h2
+`))
+
+func haproxy(p Proxy) ([]string, error) {
+	path := filepath.Join(p.Dir, "haproxy.cfg")
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(haproxyConf.Execute(f, p), f.Close()); err != nil {
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return []string{"haproxy", "-db", "-f", path}, nil
+}
+
+// PickTargets turns names into targets. No names mean all that are installed; of those that are not it returns the names.
+func PickTargets(names []string) (picked []Target, missing []string, err error) {
+	if len(names) == 0 {
+		for _, t := range Targets {
+			if t.installed() {
+				picked = append(picked, t)
+			} else {
+				missing = append(missing, t.Name)
+			}
+		}
+		return picked, missing, nil
+	}
+	for _, name := range names {
+		t, err := targetByName(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !t.installed() {
+			return nil, nil, fmt.Errorf("target %s: no program %s here; see README.md for how to install it", name, t.Program)
+		}
+		picked = append(picked, t)
+	}
+	return picked, nil, nil
+}
+
+func targetByName(name string) (Target, error) {
+	var known []string
+	for _, t := range Targets {
+		if t.Name == name {
+			return t, nil
+		}
+		known = append(known, t.Name)
+	}
+	return Target{}, fmt.Errorf("no target %q; there are %s", name, strings.Join(known, ", "))
+}
+
+func (t Target) installed() bool {
+	if t.Program == "" {
+		return true
+	}
+	_, err := exec.LookPath(t.Program)
+	return err == nil
+}
+
+// version is the first line of what the program says of itself, or nothing.
+func (t Target) version() string {
+	if t.Version == nil {
+		return ""
+	}
+	out, err := exec.Command(t.Version[0], t.Version[1:]...).Output()
+	if err != nil {
+		return ""
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line)
+}

@@ -1,0 +1,79 @@
+// Package scenario lists the loads that are measured. Runner and loader share the list, so a name is all that passes
+// between them.
+package scenario
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Kind is the shape of a load.
+type Kind int
+
+const (
+	Unary        Kind = iota // each caller makes one call after another
+	PingPong                 // each caller keeps one bidi stream and sends when the answer has come
+	ServerStream             // each caller reads one server stream after another to its end
+	Idle                     // streams are opened, answer once and then lie still
+)
+
+// Scenario is one load.
+type Scenario struct {
+	Name     string
+	About    string // one sentence for the reader of the figures
+	Op       string // what "operation" means in the figures
+	Latency  string // what a latency is the time of; empty if none is taken
+	Kind     Kind
+	Callers  int // how many calls are open at a time
+	Conns    int // client connections they are spread over
+	Size     int // bytes of a message
+	Messages int // messages of a server stream
+}
+
+// All is every scenario, in the order of the report.
+var All = []Scenario{
+	{
+		Name: "unary-1k", Kind: Unary, Callers: 64, Conns: 4, Size: 1 << 10, Op: "call", Latency: "a call",
+		About: "Unary calls, 1 KiB request and 1 KiB reply, 64 callers over 4 connections.",
+	},
+	{
+		Name: "unary-64b", Kind: Unary, Callers: 1, Conns: 1, Size: 64, Op: "call", Latency: "a call",
+		About: "Unary calls, 64 bytes each way, one caller: what a lone call waits and costs, with nothing to batch it with.",
+	},
+	{
+		Name: "bidi-pingpong", Kind: PingPong, Callers: 32, Conns: 4, Size: 1 << 10, Op: "round trip", Latency: "a round trip",
+		About: "32 bidi streams over 4 connections, 1 KiB there and back, one message in flight on each.",
+	},
+	{
+		Name: "server-stream", Kind: ServerStream, Callers: 64, Conns: 4, Size: 1 << 10, Messages: 2000,
+		Op: "message", Latency: "a whole stream of 2,000 messages",
+		About: "Server streams of 2,000 messages of 1 KiB, 64 at a time over 4 connections.",
+	},
+	{
+		Name: "unary-4m", Kind: Unary, Callers: 4, Conns: 4, Size: 4 << 20, Op: "call", Latency: "a call",
+		About: "Unary calls, 4 MiB request and 4 MiB reply, 4 callers over 4 connections.",
+	},
+	{
+		Name: "idle-streams", Kind: Idle, Callers: 1000, Conns: 4, Size: 1 << 10, Op: "stream",
+		About: "1,000 open bidi streams over 4 connections, idle after one echoed message of 1 KiB.",
+	},
+}
+
+// Names are the names of all scenarios.
+func Names() []string {
+	names := make([]string, len(All))
+	for i, s := range All {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// ByName finds a scenario; its error lists the names there are.
+func ByName(name string) (Scenario, error) {
+	for _, s := range All {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	return Scenario{}, fmt.Errorf("no scenario %q; there are %s", name, strings.Join(Names(), ", "))
+}

@@ -1,0 +1,103 @@
+// Command bench measures what kitexproxy costs, beside other proxies and beside no proxy at all.
+//
+//	go run . [flags]    measure; -help lists the flags
+//
+// The same program is also each of the processes it needs: "bench backend", "bench load" and "bench mwitkow" are for
+// its own use. See README.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/bench/internal/backend"
+	"github.com/kitexproxy/kitexproxy/bench/internal/load"
+	"github.com/kitexproxy/kitexproxy/bench/internal/mwitkow"
+	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
+)
+
+// commands are the program's parts; the first argument picks one, and run is meant if none does.
+var commands = map[string]func(args []string) error{
+	"run":     runMain,
+	"backend": backendMain,
+	"mwitkow": mwitkowMain,
+	"load":    loadMain,
+}
+
+func main() { os.Exit(dispatch(os.Args[1:])) }
+
+func dispatch(args []string) int {
+	command := runMain
+	if len(args) > 0 {
+		if named, ok := commands[args[0]]; ok {
+			command, args = named, args[1:]
+		}
+	}
+	switch err := command(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func backendMain(args []string) error {
+	flags := flag.NewFlagSet("backend", flag.ContinueOnError)
+	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return backend.Serve(*listen)
+}
+
+func mwitkowMain(args []string) error {
+	flags := flag.NewFlagSet("mwitkow", flag.ContinueOnError)
+	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
+	to := flags.String("backend", "", "address to forward to")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return mwitkow.Serve(*listen, *to)
+}
+
+// loadMain prints its result as one line of JSON.
+func loadMain(args []string) error {
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	var cfg load.Config
+	name := flags.String("scenario", "unary-1k", "what to load")
+	flags.StringVar(&cfg.Addr, "addr", "", "address to call")
+	flags.IntVar(&cfg.Proxy, "proxy", 0, "process group of the proxy, 0 for none")
+	flags.IntVar(&cfg.Backend, "backend", 0, "process group of the backend, 0 for none")
+	flags.DurationVar(&cfg.Warmup, "warmup", 500*time.Millisecond, "load before measuring")
+	flags.DurationVar(&cfg.Duration, "duration", 3*time.Second, "time measured")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	var err error
+	if cfg.Scenario, err = scenario.ByName(*name); err != nil {
+		return err
+	}
+	result, err := load.Run(context.Background(), cfg)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// parse refuses arguments that are no flags: a forgotten dash would otherwise go unnoticed.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%s: unexpected argument %q", flags.Name(), flags.Arg(0))
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/bench/internal/report"
+	"github.com/kitexproxy/kitexproxy/bench/internal/runner"
+	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
+)
+
+// TestMain lets the test binary be backend, loader and proxy, as the program itself is.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && commands[os.Args[1]] != nil {
+		os.Exit(dispatch(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+func newTestRunner(t *testing.T, targets string, scenarios ...scenario.Scenario) *runner.Runner {
+	t.Helper()
+	picked, _, err := runner.PickTargets(list(targets))
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &runner.Runner{
+		Targets: picked, Scenarios: scenarios, Reps: 1,
+		Warmup: 50 * time.Millisecond, Duration: 200 * time.Millisecond,
+		Self: self, Dir: t.TempDir(), Log: t.Output(),
+	}
+}
+
+func TestSmoke(t *testing.T) {
+	unary, err := scenario.ByName("unary-1k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range checkAll(t, newTestRunner(t, "direct,mwitkow", unary)) {
+		if s.Result.Ops == 0 {
+			t.Errorf("no operation: %v", s)
+		}
+	}
+}
+
+func TestEveryScenario(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds for each scenario")
+	}
+	r := newTestRunner(t, "direct,mwitkow", scenario.All...)
+	r.Duration = 100 * time.Millisecond
+	checkAll(t, r)
+}
+
+// checkAll asserts that every measurement was made and every call was right; never how fast they were.
+func checkAll(t *testing.T, r *runner.Runner) []report.Sample {
+	t.Helper()
+	samples, err := r.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(r.Targets) * len(r.Scenarios); len(samples) != want {
+		t.Errorf("%d samples, want %d", len(samples), want)
+	}
+	for _, s := range samples {
+		if s.Failure != "" || s.Result.Errors > 0 {
+			t.Errorf("%v", s)
+		}
+		if proxied := s.Target != "direct"; (s.Result.PeakMiB > 0) != proxied {
+			t.Errorf("proxy's peak memory is %v MiB: %v", s.Result.PeakMiB, s)
+		}
+	}
+	return samples
+}
+
+func TestProxyThatEndsIsExplained(t *testing.T) {
+	unary, _ := scenario.ByName("unary-1k")
+	r := newTestRunner(t, "kitexproxy", unary)
+	r.Kitexproxy = script(t, "echo 'no such flag: --listen' >&2; exit 2")
+	samples, err := r.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	failure := samples[0].Failure
+	for _, want := range []string{"kitexproxy", "exit status 2", "no such flag: --listen"} {
+		if !strings.Contains(failure, want) {
+			t.Errorf("failure %q lacks %q", failure, want)
+		}
+	}
+	if run := (report.Run{Samples: samples}); !run.Failed() {
+		t.Error("the run passes for a good one")
+	}
+}
+
+func TestProxyGetsItsArguments(t *testing.T) {
+	unary, _ := scenario.ByName("unary-1k")
+	r := newTestRunner(t, "kitexproxy", unary)
+	r.Kitexproxy = script(t, `echo "got: $1 $2 $4 $6 $7" >&2; exit 2`)
+	r.ProxyArgs = []string{"--mode", "frame"}
+	samples, err := r.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "got: serve --listen --backend --mode frame"; !strings.Contains(samples[0].Failure, want) {
+		t.Errorf("%q lacks %q", samples[0].Failure, want)
+	}
+}
+
+func script(t *testing.T, body string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxy")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestNoProcessOutlivesTheRun covers Ctrl-C, and the runner's being killed with no chance to clean up.
+func TestNoProcessOutlivesTheRun(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
+		t.Run(sig.String(), func(t *testing.T) {
+			mark := fmt.Sprintf("BENCH_TEST_MARK=%d-%d", os.Getpid(), sig)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, self, "run", "-targets", "mwitkow", "-scenarios", "unary-1k", "-duration", "1m")
+			cmd.Env = append(os.Environ(), mark, "TMPDIR="+t.TempDir())
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if !eventually(func() bool { return marked(t, mark) == 4 }) { // runner, backend, proxy, loader
+				t.Errorf("%d processes are running, want 4", marked(t, mark))
+			}
+			cmd.Process.Signal(sig)
+			cmd.Wait()
+			if !eventually(func() bool { return marked(t, mark) == 0 }) {
+				t.Errorf("%d processes are left", marked(t, mark))
+			}
+		})
+	}
+}
+
+func eventually(holds func() bool) bool {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if holds() {
+			return true
+		}
+	}
+	return false
+}
+
+// marked counts the running processes that have the mark in their environment, which children inherit.
+func marked(t *testing.T, mark string) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if env, err := os.ReadFile(f); err == nil && bytes.Contains(env, []byte(mark)) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestBadFlagsAreRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"-reps", "0"}, {"-reps", "51"}, {"-duration", "1ms"}, {"-duration", "2m"}, {"-warmup", "-1s"},
+		{"-out", "results.txt"}, {"stray"},
+	} {
+		if _, err := parseOptions(args); err == nil {
+			t.Errorf("%v was taken", args)
+		}
+	}
+}
+
+func TestUnknownNamesAreAnsweredWithTheKnownOnes(t *testing.T) {
+	if _, _, err := runner.PickTargets([]string{"envoy"}); err == nil || !strings.Contains(err.Error(), "mwitkow") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := pickScenarios([]string{"unary"}); err == nil || !strings.Contains(err.Error(), "unary-1k") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/bench/internal/report"
+	"github.com/kitexproxy/kitexproxy/bench/internal/runner"
+	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
+)
+
+// buildTime is ample for building kitexproxy with nothing in Go's cache.
+const buildTime = 10 * time.Minute
+
+// options are run's flags.
+type options struct {
+	kitexproxy string
+	proxyArgs  string
+	targets    string
+	scenarios  string
+	reps       int
+	duration   time.Duration
+	warmup     time.Duration
+	out        string
+}
+
+func parseOptions(args []string) (options, error) {
+	flags := flag.NewFlagSet("bench run", flag.ContinueOnError)
+	var o options
+	flags.StringVar(&o.kitexproxy, "kitexproxy", "", "kitexproxy `binary`; without it, the one in .. is built")
+	flags.StringVar(&o.proxyArgs, "proxy-args", "", "more `arguments` for kitexproxy serve, separated by spaces")
+	flags.StringVar(&o.targets, "targets", "", "comma-separated `names`; without them, all that are installed of "+targetNames())
+	flags.StringVar(&o.scenarios, "scenarios", "", "comma-separated `names`; without them, all of "+strings.Join(scenario.Names(), ", "))
+	flags.IntVar(&o.reps, "reps", 5, "repetitions, 1 to 50")
+	flags.DurationVar(&o.duration, "duration", 3*time.Second, "measured time of each measurement, 100ms to 1m")
+	flags.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before each measured time, 0 to 30s")
+	flags.StringVar(&o.out, "out", "", "comma-separated `files` to write besides the tables on standard output: *.md, *.json")
+	if err := parse(flags, args); err != nil {
+		return options{}, err
+	}
+	return o, o.validate()
+}
+
+// validate keeps a run bounded, and finds now what would otherwise be found after it.
+func (o options) validate() error {
+	switch {
+	case o.reps < 1 || o.reps > 50:
+		return fmt.Errorf("-reps %d is not within 1 to 50", o.reps)
+	case o.duration < 100*time.Millisecond || o.duration > time.Minute:
+		return fmt.Errorf("-duration %v is not within 100ms to 1m", o.duration)
+	case o.warmup < 0 || o.warmup > 30*time.Second:
+		return fmt.Errorf("-warmup %v is not within 0 to 30s", o.warmup)
+	}
+	for _, path := range list(o.out) {
+		if ext := filepath.Ext(path); ext != ".md" && ext != ".json" {
+			return fmt.Errorf("-out %s: the name must end in .md or .json", path)
+		}
+	}
+	return nil
+}
+
+func runMain(args []string) error {
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	// Children end with the thread that started them (Pdeathsig); this keeps that thread the main one.
+	runtime.LockOSThread()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	dir, err := os.MkdirTemp("", "kitexproxy-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	r, missing, err := newRunner(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	run := newReport(r, o, args)
+	run.Notes = missing
+	var interrupted error
+	run.Samples, interrupted = r.Run(ctx)
+	if interrupted != nil {
+		run.Notes = append(run.Notes, interrupted.Error())
+	}
+	return errors.Join(publish(run, list(o.out)), interrupted)
+}
+
+// newReport is the report without its samples.
+func newReport(r *runner.Runner, o options, args []string) report.Run {
+	run := report.Run{
+		Date: time.Now().UTC().Truncate(time.Second), Command: commandLine(args),
+		Reps: o.reps, Warmup: o.warmup, Duration: o.duration, Facts: r.Describe(),
+	}
+	for _, t := range r.Targets {
+		run.Targets = append(run.Targets, t.Name)
+	}
+	for _, s := range r.Scenarios {
+		run.Scenarios = append(run.Scenarios, s.Name)
+	}
+	return run
+}
+
+// newRunner also tells which targets are left out because their program is missing.
+func newRunner(ctx context.Context, o options, dir string) (*runner.Runner, []string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	targets, missing, err := runner.PickTargets(list(o.targets))
+	if err != nil {
+		return nil, nil, err
+	}
+	scenarios, err := pickScenarios(list(o.scenarios))
+	if err != nil {
+		return nil, nil, err
+	}
+	binary, err := kitexproxyBinary(ctx, o.kitexproxy, targets, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, name := range missing {
+		missing[i] = name + " was left out: it is not installed here."
+	}
+	return &runner.Runner{
+		Targets: targets, Scenarios: scenarios,
+		Reps: o.reps, Warmup: o.warmup, Duration: o.duration,
+		Self: self, Kitexproxy: binary, ProxyArgs: strings.Fields(o.proxyArgs),
+		Dir: dir, Log: os.Stderr,
+	}, missing, nil
+}
+
+// kitexproxyBinary is the given binary, or one built from the module around this one if a target needs it.
+func kitexproxyBinary(ctx context.Context, given string, targets []runner.Target, dir string) (string, error) {
+	needed := false
+	for _, t := range targets {
+		needed = needed || t.Name == "kitexproxy"
+	}
+	if !needed {
+		return "", nil
+	}
+	if given != "" {
+		return exec.LookPath(given)
+	}
+	path := filepath.Join(dir, "kitexproxy")
+	ctx, cancel := context.WithTimeout(ctx, buildTime)
+	defer cancel()
+	fmt.Fprintln(os.Stderr, "building kitexproxy from ..")
+	// -C, because .. is a module of its own.
+	out, err := exec.CommandContext(ctx, "go", "build", "-C", "..", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build kitexproxy from .. (run in bench/, or give -kitexproxy, or -targets without it): %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+func pickScenarios(names []string) ([]scenario.Scenario, error) {
+	if len(names) == 0 {
+		return scenario.All, nil
+	}
+	var picked []scenario.Scenario
+	for _, name := range names {
+		s, err := scenario.ByName(name)
+		if err != nil {
+			return nil, err
+		}
+		picked = append(picked, s)
+	}
+	return picked, nil
+}
+
+// publish prints the tables and writes the files. Errors in the measurements are an error of the run, so that scripts see them.
+func publish(run report.Run, paths []string) error {
+	errs := []error{run.Markdown(os.Stdout)}
+	for _, path := range paths {
+		write := run.Markdown
+		if filepath.Ext(path) == ".json" {
+			write = run.JSON
+		}
+		errs = append(errs, writeFile(path, write))
+	}
+	if run.Failed() {
+		errs = append(errs, errors.New("some calls or measurements failed; the tables mark them with (!)"))
+	}
+	return errors.Join(errs...)
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// list splits at commas and drops what is empty.
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+func targetNames() string {
+	var names []string
+	for _, t := range runner.Targets {
+		names = append(names, t.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func commandLine(args []string) string {
+	return strings.TrimSpace("go run . " + strings.Join(args, " "))
+}
