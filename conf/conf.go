@@ -86,6 +86,10 @@ type Timeouts struct {
 	// Shutdown is how long running calls may go on after SIGTERM before
 	// they are ended with UNAVAILABLE. Default 10s.
 	Shutdown Duration `yaml:"shutdown"`
+	// Keepalive is how long a client's connection may be silent before it is
+	// pinged, and again how long the answer may take before the connection
+	// counts as lost. Default 30s.
+	Keepalive Duration `yaml:"keepalive"`
 	// IdleConnection is how long a connection to an instance is kept without
 	// a call on it. Default 10m; zero keeps it for ever.
 	IdleConnection Duration `yaml:"idle_connection"`

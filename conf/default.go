@@ -16,6 +16,7 @@ func Default() *Config {
 		Timeouts: Timeouts{
 			Connect:        Duration(3 * time.Second),
 			Shutdown:       Duration(10 * time.Second),
+			Keepalive:      Duration(30 * time.Second),
 			IdleConnection: Duration(10 * time.Minute),
 		},
 		Limits: Limits{

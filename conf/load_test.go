@@ -36,7 +36,7 @@ routes:
   - match: {service: x.Y}
     cluster: b
 default: {cluster: b, timeout: 1m}
-timeouts: {connect: 1s, shutdown: 2s, idle_connection: 3s}
+timeouts: {connect: 1s, shutdown: 2s, keepalive: 4s, idle_connection: 3s}
 limits:
   message: 1MiB
   header_list: 8KiB
@@ -60,7 +60,7 @@ log: {level: warn, format: json}
 			{Match: Match{Service: "x.Y"}, Action: Action{Cluster: "b", Mode: ModeFrame}},
 		},
 		Default:  &Action{Cluster: "b", Mode: ModeFrame, Timeout: Duration(time.Minute)},
-		Timeouts: Timeouts{Connect: Duration(time.Second), Shutdown: Duration(2 * time.Second), IdleConnection: Duration(3 * time.Second)},
+		Timeouts: Timeouts{Connect: Duration(time.Second), Shutdown: Duration(2 * time.Second), Keepalive: Duration(4 * time.Second), IdleConnection: Duration(3 * time.Second)},
 		Limits: Limits{
 			Message: 1 << 20, HeaderList: 8 << 10, StreamsPerConnection: 5, Connections: 6,
 			StreamWindow: 64 << 10, ConnectionWindow: 128 << 10,

@@ -14,6 +14,8 @@ import (
 const (
 	maxConnect     = Duration(time.Hour)
 	maxShutdown    = Duration(24 * time.Hour)
+	minKeepalive   = Duration(time.Second)
+	maxKeepalive   = Duration(24 * time.Hour)
 	maxIdle        = Duration(24 * time.Hour)
 	maxTimeout     = Duration(30 * 24 * time.Hour)
 	maxConnections = 64 // from the proxy to one instance
@@ -32,6 +34,14 @@ const (
 func (c *Config) Validate() error {
 	r := newReport("")
 	validate(r, c)
+	return r.err()
+}
+
+// ValidateRouting is Validate for a Config whose listeners are somebody
+// else's: it leaves them out.
+func (c *Config) ValidateRouting() error {
+	r := newReport("")
+	newValidator(r, c).allButListeners()
 	return r.err()
 }
 
@@ -155,6 +165,7 @@ func (v *validator) timeouts() {
 	}
 	between(v, "timeouts.connect", t.Connect, 0, maxConnect)
 	between(v, "timeouts.shutdown", t.Shutdown, 0, maxShutdown)
+	between(v, "timeouts.keepalive", t.Keepalive, minKeepalive, maxKeepalive)
 	between(v, "timeouts.idle_connection", t.IdleConnection, 0, maxIdle)
 }
 

@@ -63,16 +63,18 @@ default.mode: must not be empty; valid values: frame`,
 		},
 		"zero timeouts": {
 			func(c *Config) { c.Timeouts = Timeouts{} },
-			`timeouts.connect: "0" is not more than 0; write a number with a unit, such as "250ms", "10s" or "5m"`,
+			`timeouts.connect: "0" is not more than 0; write a number with a unit, such as "250ms", "10s" or "5m"
+timeouts.keepalive: "0" is not from 1s to 24h`,
 		},
 		"negative timeouts": {
 			func(c *Config) {
-				c.Timeouts = Timeouts{Connect: -1, Shutdown: Duration(-time.Second), IdleConnection: -2}
+				c.Timeouts = Timeouts{Connect: -1, Shutdown: Duration(-time.Second), Keepalive: -3, IdleConnection: -2}
 				c.Default.Timeout = Duration(-time.Minute)
 			},
 			`default.timeout: "-1m" is not from 0 to 720h
 timeouts.connect: "-1ns" is not from 0 to 1h
 timeouts.shutdown: "-1s" is not from 0 to 24h
+timeouts.keepalive: "-3ns" is not from 1s to 24h
 timeouts.idle_connection: "-2ns" is not from 0 to 24h`,
 		},
 		"zero limits": {

@@ -93,7 +93,7 @@ func (h *Handler) relay(c *call) {
 		return
 	}
 	defer out.Abort()
-	request := &pump{dst: out, src: c.in, limit: h.opts.MaxMessage, direction: "request"}
+	request := &pump{dst: out, src: c.in, limit: h.opts.MaxMessage, direction: direction{requestName{}, stream.RequestMalformed}}
 	requestEnded := h.relayRequest(c, out, request)
 	trailer, err := h.relayResponse(c, out)
 	if err != nil {
@@ -123,7 +123,7 @@ func (h *Handler) relayRequest(c *call, out stream.Outbound, request *pump) <-ch
 
 // relayResponse moves headers and messages from the backend to the client, and
 // returns the trailers.
-func (h *Handler) relayResponse(c *call, out stream.Outbound) (*stream.Trailer, error) {
+func (h *Handler) relayResponse(c *call, out *resend) (*stream.Trailer, error) {
 	header, err := out.Header()
 	if err != nil {
 		return nil, err
@@ -133,12 +133,18 @@ func (h *Handler) relayResponse(c *call, out stream.Outbound) (*stream.Trailer, 
 			return nil, err
 		}
 	}
-	response := &pump{dst: c.in, src: out, limit: h.opts.MaxMessage, direction: "response"}
+	response := &pump{dst: c.in, src: out, limit: h.opts.MaxMessage, direction: direction{out, stream.BackendProtocol}}
 	if err := response.run(); err != nil {
 		return nil, err
 	}
 	return out.Trailer(), nil
 }
+
+// requestName is what messages call the request; the response is called by
+// where it comes from.
+type requestName struct{}
+
+func (requestName) String() string { return "the request" }
 
 // inlineBudget is how much of a request is sent before anyone looks at the
 // response. It is small enough never to block in a transport's Write, so that

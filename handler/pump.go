@@ -24,10 +24,16 @@ type pump struct {
 	dst       sink
 	src       source
 	limit     uint32 // longest message let through in bytes; 0: any
-	direction string // "request" or "response", for messages
+	direction direction
 
 	left   uint32 // bytes of the present message still to move
 	prefix [stream.PrefixLen]byte
+}
+
+// direction is what a pump moves, and how it calls that in messages.
+type direction struct {
+	name      fmt.Stringer
+	malformed stream.Reason // for one that ends inside a message
 }
 
 // pieceSize is how much is moved at a time: one HTTP/2 frame of the size that
@@ -113,17 +119,13 @@ func (p *pump) fill(b []byte) error {
 func (p *pump) tooLarge(length uint32) error {
 	return &stream.Failure{
 		Reason: stream.MessageTooLarge, Code: stream.ResourceExhausted,
-		Message: fmt.Sprintf("%s message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", p.direction, length, p.limit),
+		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", p.direction.name, length, p.limit),
 	}
 }
 
 func (p *pump) truncated() error {
-	reason := stream.RequestMalformed
-	if p.direction == "response" {
-		reason = stream.BackendProtocol
-	}
 	return &stream.Failure{
-		Reason: reason, Code: stream.Internal,
-		Message: fmt.Sprintf("the %s ends inside a message", p.direction),
+		Reason: p.direction.malformed, Code: stream.Internal,
+		Message: fmt.Sprintf("%s ends inside a message", p.direction.name),
 	}
 }

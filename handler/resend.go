@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
@@ -19,6 +20,7 @@ type resend struct {
 
 	mu       sync.Mutex
 	cur      stream.Outbound
+	address  string // of cur
 	attempts int
 	// committed is true once the call cannot be sent again: the backend has
 	// begun, or the request has outgrown replayLimit.
@@ -59,7 +61,7 @@ func (r *resend) openLocked() error {
 		r.attempts++
 		out, err := r.backends.Open(r.call.ctx, cluster.Name, address, r.call.in.Request())
 		if err == nil {
-			r.cur = out
+			r.cur, r.address = out, address
 			return nil
 		}
 		if !r.mayTryNext(err, allowed) {
@@ -147,6 +149,13 @@ func (r *resend) current() stream.Outbound {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.cur
+}
+
+// String names the response for messages.
+func (r *resend) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Sprintf("cluster %q: instance %s: the response", r.call.target.Cluster.Name, r.address)
 }
 
 func (r *resend) commit() {

@@ -51,6 +51,13 @@ func newServer(cfg *conf.Config, ln net.Listener, unknown unknownHandler, exit <
 		server.WithGRPCMaxHeaderListSize(uint32(limits.HeaderList)),
 		server.WithGRPCInitialWindowSize(uint32(limits.StreamWindow)),
 		server.WithGRPCInitialConnWindowSize(uint32(limits.ConnectionWindow)),
+		// It also frees what a client holds that floods the proxy, reads
+		// nothing and goes: Kitex's reader then waits for a writer that has
+		// ended.
+		server.WithGRPCKeepaliveParams(grpc.ServerKeepalive{
+			Time:    time.Duration(cfg.Timeouts.Keepalive),
+			Timeout: time.Duration(cfg.Timeouts.Keepalive),
+		}),
 		server.WithGRPCKeepaliveEnforcementPolicy(grpc.EnforcementPolicy{
 			// Clients ping as often as their backends allow; the proxy
 			// must not be the stricter one.

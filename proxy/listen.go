@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/kitexproxy/kitexproxy/conf"
@@ -28,15 +27,13 @@ func listenAll(configured []conf.Listener) ([]net.Listener, error) {
 }
 
 func listen(address string) (net.Listener, error) {
-	path, unix := strings.CutPrefix(address, "unix://")
-	if unix {
-		if err := removeStaleSocket(path); err != nil {
+	network, rest := conf.SplitAddress(address)
+	if network == "unix" {
+		if err := removeStaleSocket(rest); err != nil {
 			return nil, err
 		}
-		ln, err := net.Listen("unix", path)
-		return ln, listenError(address, err)
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := net.Listen(network, rest)
 	return ln, listenError(address, err)
 }
 

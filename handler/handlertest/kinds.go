@@ -35,7 +35,6 @@ func (s *suite) kinds(t *testing.T) {
 		{"BackendSendsFirst", s.backendSendsFirst},
 		{"StatusBeforeAnyMessage", s.statusBeforeAnyMessage},
 		{"StatusBeforeHalfClose", s.statusBeforeHalfClose},
-		{"StatusWhileClientSends", s.statusWhileClientSends},
 		{"ReplyBeforeHalfClose", s.replyBeforeHalfClose},
 	})
 }
@@ -344,31 +343,6 @@ func (s *suite) statusBeforeHalfClose(t *testing.T) {
 	send(t, stream, []byte("one of many"))
 	_, err := receive(stream)
 	assertStatus(t, codes.Aborted, "that is enough", err)
-}
-
-// statusWhileClientSends: a client that is held back by a backend which does
-// not read learns that the call is over.
-func (s *suite) statusWhileClientSends(t *testing.T) {
-	ctx := s.context(t)
-	enough := make(chan struct{})
-	cc := s.connect(t, func(stream grpc.ServerStream) error {
-		select {
-		case <-enough:
-		case <-stream.Context().Done():
-		}
-		return status.Error(codes.ResourceExhausted, "stop it")
-	})
-	stream := open(ctx, t, cc, bidi)
-	m := noise(64<<10, 1)
-	send(t, stream, m)
-	close(enough)
-	var err error
-	for err == nil {
-		err = stream.SendMsg(m)
-	}
-	require.ErrorIs(t, err, io.EOF, "what grpc-go's SendMsg says when the call is over")
-	_, err = receive(stream)
-	assertStatus(t, codes.ResourceExhausted, "stop it", err)
 }
 
 // replyBeforeHalfClose: a backend that has heard enough may also answer well,

@@ -211,7 +211,7 @@ type echoClient interface {
 	expand(ctx context.Context, req *echopb.EchoRequest) ([]*echopb.EchoReply, error)
 	// chat sends each request once the reply to the one before has come.
 	chat(ctx context.Context, requests []*echopb.EchoRequest) ([]*echopb.EchoReply, error)
-	// code and message read the status out of an error.
+	// status reads code and message out of an error.
 	status(err error) (code int, message string)
 }
 

@@ -221,7 +221,7 @@ func (s *suite) retryPushback(t *testing.T) {
 // nothingExtraInRequest: the backend sees the very fields that the client
 // sent. The timeout may have become less.
 func (s *suite) nothingExtraInRequest(t *testing.T) {
-	sent := request(
+	sent := requestFields(
 		rawh2.F("user-agent", "a client/1.0"), rawh2.F("grpc-accept-encoding", "gzip"), rawh2.F("grpc-timeout", "20S"),
 		rawh2.F("x-first", "1"), rawh2.F("x-again", "a"), rawh2.F("x-between", "2"), rawh2.F("x-again", "b"),
 		rawh2.F("x-bytes-bin", bin([]byte("\x00\xff"))), rawh2.F("grpc-trace-bin", bin([]byte("trace"))),

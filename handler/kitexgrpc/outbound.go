@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync/atomic"
 
@@ -58,9 +59,22 @@ func (o *outbound) Read(p []byte) error {
 		return nil
 	case err == io.EOF && !o.s.Unprocessed() && !madeByKitex(o.s.Status()):
 		o.ended.Store(true)
-		return io.EOF
+		return o.checkCode()
 	default:
 		return o.failure(err)
+	}
+}
+
+// checkCode returns io.EOF if the trailers' status is one that can be passed on.
+// Kitex lets a negative grpc-status through, as no code that exists.
+func (o *outbound) checkCode() error {
+	code := o.s.Status().Code()
+	if code <= math.MaxInt32 {
+		return io.EOF
+	}
+	return &stream.Failure{
+		Reason: stream.BackendProtocol, Code: stream.Unknown,
+		Message: fmt.Sprintf("%s: grpc-status %d is not a status code", o.where, int32(code)),
 	}
 }
 
