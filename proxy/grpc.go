@@ -3,18 +3,19 @@ package proxy
 import (
 	"context"
 	"errors"
-	"math"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/limiter"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/serviceinfo"
 	"github.com/cloudwego/kitex/pkg/streaming"
 	"github.com/cloudwego/kitex/server"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 )
 
 // unknownHandler is what a Kitex server calls for methods it has no service for.
@@ -28,25 +29,30 @@ type servers struct {
 	running sync.WaitGroup
 }
 
-func newServers(cfg *conf.Config, listeners []net.Listener, unknown unknownHandler) *servers {
+func newServers(cfg *conf.Config, log *slog.Logger, listeners []net.Listener, unknown unknownHandler) *servers {
 	s := &servers{exit: make(chan error)}
 	for _, ln := range listeners {
-		s.list = append(s.list, newServer(cfg, ln, unknown, s.exit))
+		s.list = append(s.list, newServer(cfg, log, ln, unknown, s.exit))
 	}
 	return s
 }
 
 // newServer returns a Kitex server on ln that hands every call to unknown. It
 // stops when exit is closed.
-func newServer(cfg *conf.Config, ln net.Listener, unknown unknownHandler, exit <-chan error) server.Server {
+func newServer(cfg *conf.Config, log *slog.Logger, ln net.Listener, unknown unknownHandler, exit <-chan error) server.Server {
 	limits := &cfg.Limits
 	svr := server.NewServer(
 		server.WithListener(ln),
 		server.WithGRPCUnknownServiceHandler(unknown),
 		server.WithExitSignal(func() <-chan error { return exit }),
-		// Zero would mean Kitex's own default.
-		server.WithExitWaitTime(max(time.Duration(cfg.Timeouts.Shutdown), time.Millisecond)),
-		server.WithConnectionLimiter(limiter.NewConnectionLimiter(limits.Connections)),
+		// The relay ends the calls in time; Kitex would only cut them off.
+		server.WithExitWaitTime(time.Duration(cfg.Timeouts.Shutdown)+kitexExitMargin),
+		server.WithTransServerFactory(&kitexgrpc.TransServer{
+			MaxConnections:   limits.Connections,
+			HandshakeTimeout: time.Duration(cfg.Timeouts.Keepalive),
+			Logger:           log,
+		}),
+		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),
 		server.WithGRPCMaxConcurrentStreams(uint32(limits.StreamsPerConnection)),
 		server.WithGRPCMaxHeaderListSize(uint32(limits.HeaderList)),
 		server.WithGRPCInitialWindowSize(uint32(limits.StreamWindow)),
@@ -64,12 +70,13 @@ func newServer(cfg *conf.Config, ln net.Listener, unknown unknownHandler, exit <
 			MinTime:             clientPingInterval,
 			PermitWithoutStream: true,
 		}),
-		// A connection lives as long as its client wants.
-		server.WithMaxConnIdleTime(math.MaxInt64),
 	)
 	registerPlaceholder(svr)
 	return svr
 }
+
+// kitexExitMargin is how much longer than the relay Kitex waits for calls.
+const kitexExitMargin = time.Second
 
 // clientPingInterval is how often a client may ping before it is cut off.
 const clientPingInterval = time.Second

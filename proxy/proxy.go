@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/conf"
@@ -51,7 +50,8 @@ func (p *Proxy) Stats() Stats { return p.relay.Stats() }
 // Run listens and serves until ctx ends, then drains: clients are told to go
 // elsewhere (GOAWAY), calls under way may finish until timeouts.shutdown is
 // over, and are then ended with UNAVAILABLE. It returns nil after that, and
-// otherwise the error that kept it from serving. Nothing is left running.
+// otherwise the error that kept it from serving. Connections that clients do
+// not close may last a second longer; nothing else is left running.
 func (p *Proxy) Run(ctx context.Context) error {
 	defer p.relay.backends.Close()
 	listeners, err := listenAll(p.cfg.Listeners)
@@ -61,7 +61,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for _, ln := range listeners {
 		p.addrs = append(p.addrs, ln.Addr())
 	}
-	servers := newServers(p.cfg, listeners, p.relay.Unknown)
+	servers := newServers(p.cfg, p.log, listeners, p.relay.Unknown)
 	failed := servers.start()
 	if err := p.awaitServing(ctx, failed); err != nil {
 		servers.stop()
@@ -120,19 +120,31 @@ func dialAddress(addr net.Addr) string {
 func (p *Proxy) drain(s *servers) {
 	grace := time.Duration(p.cfg.Timeouts.Shutdown)
 	p.log.Info("draining", "active_calls", p.Stats().ActiveCalls, "grace", grace)
+	end := time.Now().Add(grace)
 	// The last part of the time is for what ending takes.
-	ctx, cancel := context.WithTimeout(context.Background(), grace-min(grace/2, endingTime))
+	ctx, cancel := context.WithDeadline(context.Background(), end.Add(-min(grace/2, endingTime)))
 	defer cancel()
-	var both sync.WaitGroup
-	both.Go(s.stop)
-	both.Go(func() { p.relay.handler.Shutdown(ctx) })
-	both.Wait()
+	stopped := make(chan struct{})
+	go func() { // ends kitexExitMargin after the grace time at the latest
+		defer close(stopped)
+		s.stop()
+	}()
+	p.relay.handler.Shutdown(ctx)
+	select {
+	case <-stopped:
+	case <-time.After(max(time.Until(end), flushTime)):
+		p.log.Warn("clients keep connections open that have no calls on them")
+	}
 	p.log.Info("stopped")
 }
 
-// endingTime is how long it takes at most, after the last call has ended, to
-// get the statuses written and the connections closed.
-const endingTime = 500 * time.Millisecond
+const (
+	// endingTime is how long it takes, after the last call has ended, to get
+	// the statuses written and the connections closed.
+	endingTime = 500 * time.Millisecond
+	// flushTime is the least that is left for that.
+	flushTime = 100 * time.Millisecond
+)
 
 func addressList(addrs []net.Addr) string {
 	list := make([]string, len(addrs))

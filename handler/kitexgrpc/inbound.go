@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
@@ -25,6 +26,9 @@ type inbound struct {
 	req stream.Request
 	// empty is true when the client ended its side without any message.
 	empty bool
+	// leave counts the call out; Finish calls it once.
+	leave func()
+	once  sync.Once
 }
 
 var _ stream.Inbound = (*inbound)(nil)
@@ -35,7 +39,7 @@ func newInbound(ctx context.Context, st streaming.Stream) (*inbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inbound{ctx: ctx, tr: tr, s: s, empty: requestComplete(s) && nothingQueued(s)}
+	in := &inbound{ctx: ctx, tr: tr, s: s, empty: requestComplete(s) && nothingQueued(s), leave: func() {}}
 	in.req = stream.Request{
 		Method:         s.Method(),
 		ContentSubtype: s.ContentSubtype(),
@@ -81,11 +85,16 @@ func (in *inbound) Write(b []byte) error {
 	return in.tr.Write(in.s, nil, b, nil)
 }
 
+// Finish counts the call out before it tells the client, which may make its
+// next one at once.
 func (in *inbound) Finish(t *stream.Trailer) {
-	// Both errors mean that the stream has ended before, which leaves
-	// nobody to tell.
-	_ = in.s.SetTrailer(toMD(t.Metadata))
-	_ = in.tr.WriteStatus(in.s, toStatus(&t.Status))
+	in.once.Do(func() {
+		in.leave()
+		// Both errors mean that the stream has ended before, which leaves
+		// nobody to tell.
+		_ = in.s.SetTrailer(toMD(t.Metadata))
+		_ = in.tr.WriteStatus(in.s, toStatus(&t.Status))
+	})
 }
 
 func toStatus(s *stream.Status) *status.Status {

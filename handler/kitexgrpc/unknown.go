@@ -44,7 +44,7 @@ func (s *Server) Unknown(ctx context.Context, _ string, st streaming.Stream) err
 		}).Trailer())
 		return nil
 	}
-	defer s.open.leave(in.tr)
+	in.leave = func() { s.open.leave(in.tr) }
 	if s.ProbeMethod != "" && in.req.Method == s.ProbeMethod {
 		in.Finish(&stream.Trailer{Status: stream.Status{Code: stream.Unimplemented, Message: probeAnswer}})
 		return nil

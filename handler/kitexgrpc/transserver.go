@@ -1,0 +1,178 @@
+package kitexgrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cloudwego/kitex/pkg/remote"
+	"github.com/cloudwego/kitex/pkg/utils"
+)
+
+// TransServer accepts the connections of a Kitex server on net.Conn: it is what
+// server.WithTransServerFactory takes, together with
+// server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()).
+//
+// Kitex has two of its own, and neither will do for a proxy. The one on netpoll
+// goes on reading what a client sends while its HTTP/2 transport holds back,
+// which a client that floods it with PING or SETTINGS can fill the memory with.
+// The one on net.Conn (gonet) never tells the gRPC handler that a connection
+// has ended, and closes its buffers under the goroutine that reads them.
+type TransServer struct {
+	// MaxConnections is how many connections are served at a time; one more
+	// is closed as it comes. 0 means no limit.
+	MaxConnections int
+	// HandshakeTimeout bounds the HTTP/2 preface of a new connection.
+	HandshakeTimeout time.Duration
+	// Logger gets what concerns no call.
+	Logger *slog.Logger
+}
+
+// NewTransServer implements remote.TransServerFactory.
+func (f *TransServer) NewTransServer(opt *remote.ServerOption, h remote.ServerTransHandler) remote.TransServer {
+	return &transServer{TransServer: f, exitWait: opt.ExitWaitTime, handler: h, conns: make(map[net.Conn]struct{})}
+}
+
+type transServer struct {
+	*TransServer
+	exitWait time.Duration
+	handler  remote.ServerTransHandler
+	serving  sync.WaitGroup // a goroutine for each connection
+
+	mu     sync.Mutex
+	ln     net.Listener
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+var _ remote.TransServer = (*transServer)(nil)
+
+// CreateListener implements remote.TransServer, for servers without a listener
+// of their own.
+func (s *transServer) CreateListener(addr net.Addr) (net.Listener, error) {
+	return net.Listen(addr.Network(), addr.String())
+}
+
+// acceptPause is how long accepting rests after an error that may pass, such as
+// having no file descriptor left.
+const acceptPause = 50 * time.Millisecond
+
+// BootstrapServer accepts connections until Shutdown.
+func (s *transServer) BootstrapServer(ln net.Listener) error {
+	s.mu.Lock()
+	s.ln = ln
+	s.mu.Unlock()
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			s.begin(conn)
+		case s.isClosed():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			s.Logger.Warn("a connection could not be accepted", "listener", ln.Addr().String(), "error", err)
+			time.Sleep(acceptPause)
+		}
+	}
+}
+
+// begin serves conn in a goroutine that ends with it, unless there are too many.
+func (s *transServer) begin(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.MaxConnections > 0 && len(s.conns) >= s.MaxConnections {
+		_ = conn.Close()
+		return
+	}
+	s.conns[conn] = struct{}{}
+	s.serving.Go(func() { s.serve(conn) })
+}
+
+func (s *transServer) serve(conn net.Conn) {
+	defer s.end(conn)
+	defer s.recoverPanic(conn)
+	impatient := time.AfterFunc(s.HandshakeTimeout, func() { _ = conn.Close() })
+	ctx, err := s.handler.OnActive(context.Background(), conn)
+	impatient.Stop()
+	if err != nil {
+		s.Logger.Debug("a connection did not begin with HTTP/2", "peer", conn.RemoteAddr().String(), "error", err)
+		return
+	}
+	defer s.handler.OnInactive(ctx, conn)
+	if err := s.handler.OnRead(ctx, conn); err != nil { // returns when the connection is over
+		s.Logger.Debug("a connection broke off", "peer", conn.RemoteAddr().String(), "error", err)
+	}
+}
+
+func (s *transServer) end(conn net.Conn) {
+	_ = conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+}
+
+// recoverPanic ends the connection whose goroutine panicked, and nothing else.
+func (s *transServer) recoverPanic(conn net.Conn) {
+	if p := recover(); p != nil {
+		s.Logger.Error("a connection panicked", "peer", conn.RemoteAddr().String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}
+
+func (s *transServer) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// Shutdown stops accepting, has the clients told to go (GOAWAY), and returns
+// when all connections have ended, which they are made to after the server's
+// exit wait time.
+func (s *transServer) Shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.exitWait)
+	defer cancel()
+	s.mu.Lock()
+	s.closed = true
+	if s.ln != nil {
+		_ = s.ln.Close()
+	}
+	s.mu.Unlock()
+
+	var err error
+	if h, ok := s.handler.(remote.GracefulShutdown); ok {
+		err = h.GracefulShutdown(ctx)
+	}
+	ended := make(chan struct{})
+	go func() { // ends when the connections have, which closeAll sees to
+		s.serving.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		s.closeAll()
+		<-ended
+	}
+	return err
+}
+
+func (s *transServer) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.conns {
+		_ = conn.Close()
+	}
+}
+
+// ConnCount implements remote.TransServer.
+func (s *transServer) ConnCount() utils.AtomicInt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return utils.AtomicInt(len(s.conns))
+}
