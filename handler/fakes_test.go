@@ -135,16 +135,14 @@ func (a *answer) Read(p []byte) error {
 	return io.EOF
 }
 
-func (a *answer) Write(b []byte) error {
+func (a *answer) Write(b []byte, last bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.got = append(a.got, b...)
+	if last {
+		close(a.halfClosed)
+	}
 	return a.writeErr
-}
-
-func (a *answer) HalfClose() error {
-	close(a.halfClosed)
-	return nil
 }
 
 func (a *answer) Trailer() *stream.Trailer { return a.trailer }

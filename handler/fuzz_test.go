@@ -40,7 +40,7 @@ func FuzzRelay(f *testing.F) {
 		if c.end.Status.Code == stream.OK && (!gotWhole || !bytes.Equal(c.got, wantGot)) {
 			t.Fatalf("OK after %x of %x", c.got, response)
 		}
-		if complete && !sentWhole && len(request) < inlineBudget && c.end.Status.Code == stream.OK {
+		if complete && !sentWhole && len(request) < takeLimit && c.end.Status.Code == stream.OK {
 			t.Fatalf("OK for a request that breaks off: %x", request)
 		}
 	})

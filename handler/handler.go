@@ -88,35 +88,50 @@ func (h *Handler) Serve(in stream.Inbound) {
 // the call as the backend did or as what went wrong asks for.
 func (h *Handler) relay(c *call) {
 	out := newResend(c, h.opts.Backends)
-	if err := out.open(); err != nil {
+	request := &pump{src: c.in, limit: h.opts.MaxMessage, direction: direction{requestName{}, stream.RequestMalformed}}
+	request.write = func(b []byte) error { return out.Write(b, false) }
+	there, whole, err := request.takeWhatIsThere(c.in)
+	if err == nil {
+		err = out.open()
+	}
+	if err != nil {
 		c.in.Finish(c.failure(err).Trailer())
 		return
 	}
 	defer out.Abort()
-	request := &pump{dst: out, src: c.in, limit: h.opts.MaxMessage, direction: direction{requestName{}, stream.RequestMalformed}}
-	requestEnded := h.relayRequest(c, out, request)
+	there.send(out, whole)
+	var requestEnded <-chan struct{}
+	if !whole {
+		requestEnded = h.relayRequest(c, out, request)
+	}
 	trailer, err := h.relayResponse(c, out)
 	if err != nil {
 		trailer = c.failure(err).Trailer()
 	}
 	c.in.Finish(trailer) // a pump that waits for the client comes back
 	out.Abort()          // a pump that waits for the backend comes back
-	<-requestEnded
+	if requestEnded != nil {
+		<-requestEnded
+	}
 }
 
 // relayRequest moves the messages from the client to the backend, and then the
-// half-close. The returned channel is closed when that is over. A request that
-// has arrived whole needs no goroutine.
+// half-close, in a goroutine of its own. The channel is closed when that ends.
 func (h *Handler) relayRequest(c *call, out stream.Outbound, request *pump) <-chan struct{} {
 	ended := make(chan struct{})
-	if c.sendWhatIsThere(out, request) {
-		close(ended)
-		return ended
-	}
 	go func() { // ends when the client half-closes or either stream is over; relay waits for it
 		defer close(ended)
 		defer h.recoverPanic(c)
-		c.finishRequest(out, request.run())
+		err := request.run()
+		var unwanted *writeError
+		switch {
+		case err == nil:
+			_ = out.Write(nil, true) // if that fails, the response says why
+		case errors.As(err, &unwanted):
+			// The backend wants no more; its answer says why.
+		default:
+			c.cancel(err)
+		}
 	}()
 	return ended
 }
@@ -133,7 +148,7 @@ func (h *Handler) relayResponse(c *call, out *resend) (*stream.Trailer, error) {
 			return nil, err
 		}
 	}
-	response := &pump{dst: c.in, src: out, limit: h.opts.MaxMessage, direction: direction{out, stream.BackendProtocol}}
+	response := &pump{src: out, write: c.in.Write, limit: h.opts.MaxMessage, direction: direction{out, stream.BackendProtocol}}
 	if err := response.run(); err != nil {
 		return nil, err
 	}
@@ -145,42 +160,6 @@ func (h *Handler) relayResponse(c *call, out *resend) (*stream.Trailer, error) {
 type requestName struct{}
 
 func (requestName) String() string { return "the request" }
-
-// inlineBudget is how much of a request is sent before anyone looks at the
-// response. It is small enough never to block in a transport's Write, so that
-// a backend that answers at length before it has read the request cannot be
-// deadlocked.
-const inlineBudget = 32 << 10
-
-// sendWhatIsThere sends a request that has arrived whole, as most unary ones
-// have by now, and reports whether nothing is left to send.
-func (c *call) sendWhatIsThere(out stream.Outbound, request *pump) (done bool) {
-	if !c.in.Complete() {
-		return false
-	}
-	for sent := 0; sent < inlineBudget; {
-		n, err := request.step()
-		if err != nil {
-			c.finishRequest(out, endOf(err))
-			return true
-		}
-		sent += n
-	}
-	return false
-}
-
-// finishRequest acts on the end of the request: nil, or what broke it off.
-func (c *call) finishRequest(out stream.Outbound, err error) {
-	var unwanted *writeError
-	switch {
-	case err == nil:
-		_ = out.HalfClose() // if that fails, the response says why
-	case errors.As(err, &unwanted):
-		// The backend wants no more; its answer says why.
-	default:
-		c.cancel(err)
-	}
-}
 
 // recoverPanic ends the call that panicked, and nothing else.
 func (h *Handler) recoverPanic(c *call) {

@@ -122,10 +122,18 @@ func TestMessageLimit(t *testing.T) {
 	t.Run("request", func(t *testing.T) {
 		a := newAnswer(nil, stream.OK)
 		a.awaitRequest = true
-		end := serve(t, newClient(messages("0123456789", "0123456789x"), io.EOF), &backends{answers: []*answer{a}}, Options{MaxMessage: limit})
+		c := newClient(messages("0123456789", "0123456789x"), io.EOF)
+		c.complete = false
+		end := serve(t, c, &backends{answers: []*answer{a}}, Options{MaxMessage: limit})
 		require.Equal(t, stream.ResourceExhausted, end.Status.Code)
 		require.Equal(t, stream.MessageTooLarge, reason(end))
 		require.Equal(t, message("0123456789"), a.received())
+	})
+	t.Run("request that is all there", func(t *testing.T) {
+		b := &backends{}
+		end := serve(t, newClient(messages("0123456789x"), io.EOF), b, Options{MaxMessage: limit})
+		require.Equal(t, stream.MessageTooLarge, reason(end))
+		require.Empty(t, b.opened, "no backend need know")
 	})
 	t.Run("response", func(t *testing.T) {
 		c := newClient(message("m"), io.EOF)

@@ -10,20 +10,17 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
-// source and sink are the two ends of one direction of a call: an inbound and
-// an outbound stream, whichever way round.
+// source is where the messages of one direction come from.
 type source interface{ Read(p []byte) error }
-
-type sink interface{ Write(b []byte) error }
 
 // pump moves the messages of one direction as they come, in pieces of bounded
 // size: what a length prefix claims is neither believed nor reserved.
 //
 // The frame mode of a call is a pump that looks at nothing but the prefix.
 type pump struct {
-	dst       sink
 	src       source
-	limit     uint32 // longest message let through in bytes; 0: any
+	write     func(b []byte) error // where they go
+	limit     uint32               // longest message let through in bytes; 0: any
 	direction direction
 
 	left   uint32 // bytes of the present message still to move
@@ -40,46 +37,33 @@ type direction struct {
 // every peer accepts (RFC 9113 section 4.2), so that no piece is cut in two.
 const pieceSize = 16 << 10
 
-// writeError is an error of a pump's sink, as opposed to its source.
+// writeError is an error of where a pump writes, as opposed to its source.
 type writeError struct{ err error }
 
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-// run moves everything up to the source's end, for which it returns nil.
+// run moves everything up to the source's end, for which it returns nil. It
+// returns *writeError when writing fails, and otherwise the source's error or
+// the *stream.Failure that ends the call.
 func (p *pump) run() error {
 	for {
-		if _, err := p.step(); err != nil {
-			return endOf(err)
+		b, err := p.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.write(b); err != nil {
+			return &writeError{err}
 		}
 	}
 }
 
-// endOf turns the error that ended a pump into nil if it was the regular end.
-func endOf(err error) error {
-	if err == io.EOF {
-		return nil
-	}
-	return err
-}
-
-// step moves one piece and returns its length. It returns io.EOF when the
-// source has ended between two messages, *writeError when the sink fails, and
-// otherwise the source's error or the *stream.Failure that ends the call.
-func (p *pump) step() (int, error) {
-	b, err := p.next()
-	if err != nil {
-		return 0, err
-	}
-	n := len(b)
-	if err := p.dst.Write(b); err != nil {
-		return 0, &writeError{err}
-	}
-	return n, nil
-}
-
 // next reads the next piece: a prefix and what fits of its message, or more of
-// a message begun.
+// a message begun. It returns io.EOF when the source has ended between two
+// messages.
 func (p *pump) next() ([]byte, error) {
 	if p.left > 0 {
 		n := int(min(p.left, pieceSize))

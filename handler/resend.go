@@ -24,10 +24,10 @@ type resend struct {
 	attempts int
 	// committed is true once the call cannot be sent again: the backend has
 	// begun, or the request has outgrown replayLimit.
-	committed  bool
-	sent       [][]byte // the request so far, until committed
-	sentBytes  int
-	halfClosed bool
+	committed bool
+	sent      [][]byte // the request so far, until committed
+	sentBytes int
+	complete  bool // sent is the whole request
 }
 
 // replayLimit is how many bytes of a request are kept for sending it again. It
@@ -95,11 +95,8 @@ func (r *resend) again(err error) bool {
 		return false
 	}
 	// Errors here are the new stream's, and show when it is read.
-	for _, b := range r.sent {
-		_ = r.cur.Write(b)
-	}
-	if r.halfClosed {
-		_ = r.cur.HalfClose()
+	for i, b := range r.sent {
+		_ = r.cur.Write(b, r.complete && i == len(r.sent)-1)
 	}
 	return true
 }
@@ -118,28 +115,22 @@ func (r *resend) Header() (*stream.Header, error) {
 func (r *resend) Read(p []byte) error      { return r.current().Read(p) }
 func (r *resend) Trailer() *stream.Trailer { return r.current().Trailer() }
 
-func (r *resend) Write(b []byte) error {
+func (r *resend) Write(b []byte, last bool) error {
 	r.mu.Lock()
 	if !r.committed && r.sentBytes+len(b) <= replayLimit {
 		defer r.mu.Unlock()
 		r.sent = append(r.sent, b)
 		r.sentBytes += len(b)
+		r.complete = last
 		// If this fails the stream has ended. The reader sees it too, and
 		// either sends b again or ends the call.
-		_ = r.cur.Write(b)
+		_ = r.cur.Write(b, last)
 		return nil
 	}
 	r.commitLocked()
 	cur := r.cur
 	r.mu.Unlock()
-	return cur.Write(b)
-}
-
-func (r *resend) HalfClose() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.halfClosed = true
-	return r.cur.HalfClose()
+	return cur.Write(b, last)
 }
 
 // Abort resets the present stream; see stream.Outbound.

@@ -286,6 +286,11 @@ func kitexHang(begun chan<- bool, ended chan<- error) kitexEcho {
 		begun <- hasDeadline
 		<-stream.Context().Done()
 		ended <- stream.Context().Err()
+		// The backend's own timer may be the first to go off. A status of
+		// its own says what the client's will.
+		if hasDeadline {
+			return kstatus.Err(kcodes.DeadlineExceeded, "at the backend")
+		}
 		return stream.Context().Err()
 	}}
 }

@@ -46,8 +46,8 @@ type Backends struct {
 	opts   Options
 	ctx    context.Context // ends with Close; bounds dials
 	cancel context.CancelFunc
-	dials  sync.WaitGroup
-	swept  chan struct{} // closed when the sweeper has ended
+	// running are the goroutines of dials and of the sweeper.
+	running sync.WaitGroup
 
 	mu        sync.RWMutex
 	instances map[instanceKey]*instance
@@ -56,16 +56,11 @@ type Backends struct {
 
 type instanceKey struct{ cluster, address string }
 
-// NewBackends starts with no connection. Close must be called in the end.
+// NewBackends starts with no connection and nothing running. Close must be
+// called once Open has been.
 func NewBackends(opts Options) *Backends {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &Backends{
-		opts: opts, ctx: ctx, cancel: cancel,
-		swept:     make(chan struct{}),
-		instances: make(map[instanceKey]*instance),
-	}
-	go b.sweepUntilClosed() // ends with ctx
-	return b
+	return &Backends{opts: opts, ctx: ctx, cancel: cancel, instances: make(map[instanceKey]*instance)}
 }
 
 // Open opens the backend's side of a call on a connection to address. ctx is
@@ -128,6 +123,9 @@ func (b *Backends) instance(cluster, address string) (*instance, error) {
 		return nil, errPoolClosed
 	}
 	if inst = b.instances[key]; inst == nil {
+		if len(b.instances) == 0 {
+			b.running.Go(b.sweepUntilClosed) // ends with b.ctx
+		}
 		inst = &instance{address: address, max: max(1, b.opts.Connections[cluster]), owner: b}
 		b.instances[key] = inst
 	}
@@ -145,7 +143,6 @@ func (b *Backends) all() []*instance {
 }
 
 func (b *Backends) sweepUntilClosed() {
-	defer close(b.swept)
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
@@ -188,6 +185,5 @@ func (b *Backends) Close() {
 	for _, inst := range b.all() {
 		inst.close()
 	}
-	b.dials.Wait()
-	<-b.swept
+	b.running.Wait()
 }

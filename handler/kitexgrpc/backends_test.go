@@ -148,7 +148,7 @@ func TestStreamLimitOfTheBackendIsAwaited(t *testing.T) {
 func requireAnswer(t *testing.T, b *Backends, address string) {
 	out := open(t, b, address)
 	defer out.Abort()
-	_ = out.HalfClose() // fails if the answer is already there
+	_ = out.Write(nil, true) // fails if the answer is already there
 	h, err := out.Header()
 	require.NoError(t, err)
 	require.NotNil(t, h)

@@ -78,19 +78,18 @@ func (o *outbound) checkCode() error {
 	}
 }
 
-func (o *outbound) Write(b []byte) error {
-	return o.conn.tr.Write(o.s, nil, b, more)
-}
-
-// HalfClose sends the empty DATA frame with END_STREAM.
-func (o *outbound) HalfClose() error {
-	return o.conn.tr.Write(o.s, nil, nil, last)
+func (o *outbound) Write(b []byte, last bool) error {
+	opts := moreToCome
+	if last {
+		opts = lastOfAll
+	}
+	return o.conn.tr.Write(o.s, nil, b, opts)
 }
 
 // The transport reads these and never changes them.
 var (
-	more = &grpc.Options{Last: false}
-	last = &grpc.Options{Last: true}
+	moreToCome = &grpc.Options{Last: false}
+	lastOfAll  = &grpc.Options{Last: true}
 )
 
 func (o *outbound) Trailer() *stream.Trailer {

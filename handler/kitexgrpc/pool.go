@@ -109,7 +109,7 @@ func (in *instance) startDial() (*dial, error) {
 	}
 	d := &dial{done: make(chan struct{})}
 	in.dial = d
-	in.owner.dials.Go(func() { in.runDial(d) }) // ends within Options.ConnectTimeout
+	in.owner.running.Go(func() { in.runDial(d) }) // ends within Options.ConnectTimeout
 	return d, nil
 }
 

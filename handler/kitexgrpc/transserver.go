@@ -64,9 +64,9 @@ const acceptPause = 50 * time.Millisecond
 
 // BootstrapServer accepts connections until Shutdown.
 func (s *transServer) BootstrapServer(ln net.Listener) error {
-	s.mu.Lock()
-	s.ln = ln
-	s.mu.Unlock()
+	if !s.adopt(ln) {
+		return nil
+	}
 	for {
 		conn, err := ln.Accept()
 		switch {
@@ -81,6 +81,19 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 			time.Sleep(acceptPause)
 		}
 	}
+}
+
+// adopt makes ln the one that Shutdown closes. It reports false if Shutdown has
+// been before.
+func (s *transServer) adopt(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = ln.Close()
+		return false
+	}
+	s.ln = ln
+	return true
 }
 
 // begin serves conn in a goroutine that ends with it, unless there are too many.

@@ -62,8 +62,8 @@ type Inbound interface {
 // with a Request.
 //
 // Reads (Header, Read, Trailer) are made by one goroutine at a time, and so
-// are writes (Write, HalfClose); the two may be different goroutines. Abort
-// may be called from anywhere.
+// are writes; the two may be different goroutines. Abort may be called from
+// anywhere.
 //
 // Errors are *Failure unless stated otherwise.
 type Outbound interface {
@@ -77,12 +77,11 @@ type Outbound interface {
 	Read(p []byte) error
 
 	// Write queues b, a part of the request, and blocks while too much is
-	// queued. From then on neither side may change b. An error means only
-	// that the request is no longer wanted; why is Read's to say.
-	Write(b []byte) error
-
-	// HalfClose says that the request is complete (END_STREAM).
-	HalfClose() error
+	// queued. From then on neither side may change b. The last write says
+	// that the request is complete (END_STREAM); its b may be empty. An
+	// error means only that the request is no longer wanted; why is Read's
+	// to say.
+	Write(b []byte, last bool) error
 
 	// Trailer returns how the backend ended the call. It is valid once Read
 	// has returned io.EOF.

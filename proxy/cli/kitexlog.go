@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cloudwego/kitex/pkg/klog"
+	"github.com/cloudwego/netpoll"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+)
+
+// newLogger returns the logger that the settings, which are valid, ask for.
+func newLogger(w io.Writer, settings conf.Log) *slog.Logger {
+	var options slog.HandlerOptions
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(settings.Level)) // Info if it were not valid
+	options.Level = level
+	if settings.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &options))
+	}
+	return slog.New(slog.NewTextHandler(w, &options))
+}
+
+// Kitex has one logger in a process, and setting it is not safe once Kitex
+// runs. So it is set once, to an adapter whose slog.Logger can be changed at
+// any time.
+var (
+	kitexLogs   kitexLog
+	setKitexLog = sync.OnceFunc(func() {
+		klog.SetLogger(&kitexLogs)
+		// All else in it is netpoll's default.
+		_ = netpoll.Configure(netpoll.Config{LoggerOutput: netpollLog{&kitexLogs}})
+	})
+)
+
+// routeKitexLogs makes Kitex, and netpoll below it, log to logger.
+func routeKitexLogs(logger *slog.Logger) {
+	kitexLogs.to.Store(logger)
+	setKitexLog()
+}
+
+// kitexLog is Kitex's klog.FullLogger on top of slog. Levels are lowered:
+// Kitex calls the ordinary end of a connection an error, and its everyday
+// business worth a notice.
+type kitexLog struct {
+	to atomic.Pointer[slog.Logger]
+}
+
+var _ klog.FullLogger = (*kitexLog)(nil)
+
+// everyday are formats of Kitex's errors that come with every connection to a
+// backend when it ends, whatever the reason.
+var everyday = []string{"KITEX: grpc client loopyWriter.run returning"}
+
+// errorLevel returns what an error of Kitex's is worth.
+func errorLevel(format string) slog.Level {
+	for _, known := range everyday {
+		if strings.HasPrefix(format, known) {
+			return slog.LevelDebug
+		}
+	}
+	return slog.LevelWarn
+}
+
+// print and printf format only what is going to be written.
+
+func (k *kitexLog) print(level slog.Level, v ...any) {
+	if to := k.to.Load(); to.Enabled(context.Background(), level) {
+		to.Log(context.Background(), level, fmt.Sprint(v...))
+	}
+}
+
+func (k *kitexLog) printf(ctx context.Context, level slog.Level, format string, v ...any) {
+	if to := k.to.Load(); to.Enabled(ctx, level) {
+		to.Log(ctx, level, fmt.Sprintf(format, v...))
+	}
+}
+
+// exit ends the process, as Kitex expects of its fatal errors. Tests replace it.
+var exit = os.Exit
+
+// The methods of klog.Logger.
+
+func (k *kitexLog) Fatal(v ...any) {
+	k.print(slog.LevelError, v...)
+	exit(exitFailed)
+}
+func (k *kitexLog) Error(v ...any)  { k.print(slog.LevelWarn, v...) }
+func (k *kitexLog) Warn(v ...any)   { k.print(slog.LevelDebug, v...) }
+func (k *kitexLog) Notice(v ...any) { k.print(slog.LevelDebug, v...) }
+func (k *kitexLog) Info(v ...any)   { k.print(slog.LevelDebug, v...) }
+func (k *kitexLog) Debug(v ...any)  { k.print(slog.LevelDebug, v...) }
+func (k *kitexLog) Trace(v ...any)  { k.print(slog.LevelDebug, v...) }
+
+// The methods of klog.FormatLogger and of klog.CtxLogger.
+
+func (k *kitexLog) Fatalf(format string, v ...any)  { k.CtxFatalf(context.Background(), format, v...) }
+func (k *kitexLog) Errorf(format string, v ...any)  { k.CtxErrorf(context.Background(), format, v...) }
+func (k *kitexLog) Warnf(format string, v ...any)   { k.CtxWarnf(context.Background(), format, v...) }
+func (k *kitexLog) Noticef(format string, v ...any) { k.CtxNoticef(context.Background(), format, v...) }
+func (k *kitexLog) Infof(format string, v ...any)   { k.CtxInfof(context.Background(), format, v...) }
+func (k *kitexLog) Debugf(format string, v ...any)  { k.CtxDebugf(context.Background(), format, v...) }
+func (k *kitexLog) Tracef(format string, v ...any)  { k.CtxTracef(context.Background(), format, v...) }
+func (k *kitexLog) CtxFatalf(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, slog.LevelError, format, v...)
+	exit(exitFailed)
+}
+
+func (k *kitexLog) CtxErrorf(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, errorLevel(format), format, v...)
+}
+
+func (k *kitexLog) CtxWarnf(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, slog.LevelDebug, format, v...)
+}
+
+func (k *kitexLog) CtxNoticef(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, slog.LevelDebug, format, v...)
+}
+
+func (k *kitexLog) CtxInfof(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, slog.LevelDebug, format, v...)
+}
+
+func (k *kitexLog) CtxDebugf(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, slog.LevelDebug, format, v...)
+}
+
+func (k *kitexLog) CtxTracef(ctx context.Context, format string, v ...any) {
+	k.printf(ctx, slog.LevelDebug, format, v...)
+}
+
+// SetLevel does nothing: the level is slog's.
+func (k *kitexLog) SetLevel(klog.Level) {}
+
+// SetOutput does nothing: the output is slog's.
+func (k *kitexLog) SetOutput(io.Writer) {}
+
+// netpollLog takes what netpoll writes with package log: only what goes wrong,
+// one message with each Write.
+type netpollLog struct{ *kitexLog }
+
+func (n netpollLog) Write(p []byte) (int, error) {
+	_, message, _ := strings.Cut(string(p), "NETPOLL: ") // date and time come before it
+	n.print(slog.LevelWarn, "NETPOLL: "+strings.TrimSpace(message))
+	return len(p), nil
+}

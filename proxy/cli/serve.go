@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/proxy"
+)
+
+func newServe(a *app) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy",
+		Long: `serve runs the proxy with a configuration file, or before one backend without
+any. Flags beat the file.
+
+It runs until SIGINT or SIGTERM. Then calls under way may finish, until the
+shutdown timeout is over; a second signal ends it at once.`,
+		Example: `  # every call to one backend
+  kitexproxy serve --listen 127.0.0.1:8888 --backend 127.0.0.1:9000
+
+  # with a file
+  kitexproxy serve -c conf/proxy.yaml
+
+  # with a file, but at other addresses
+  kitexproxy serve -c conf/proxy.yaml --listen :8888 --listen unix:///run/kitexproxy.sock`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.config == "" && f.backend == "" {
+				return usage(cmd, "serve needs to know where calls go: give a file with -c FILE, or an address with --backend ADDRESS")
+			}
+			return a.serve(cmd.Context(), &f)
+		},
+	}
+	f.addConfig(cmd, "configuration `file`")
+	f.addListen(cmd)
+	f.addBackend(cmd)
+	f.addLog(cmd, "")
+	f.addShutdown(cmd)
+	return cmd
+}
+
+func (a *app) serve(ctx context.Context, f *flags) error {
+	cfg, err := load(f.config)
+	if err != nil {
+		return err
+	}
+	if err := f.apply(cfg); err != nil {
+		return err
+	}
+	return a.run(ctx, cfg, func([]net.Addr) {})
+}
+
+// load reads a file, or takes the built-in configuration if there is none.
+func load(path string) (*conf.Config, error) {
+	if path == "" {
+		return conf.Parse("the built-in configuration", conf.DefaultYAML())
+	}
+	return conf.Load(path)
+}
+
+// run runs a proxy until ctx ends and calls ready with its addresses once it
+// answers calls.
+func (a *app) run(ctx context.Context, cfg *conf.Config, ready func([]net.Addr)) error {
+	logger := newLogger(a.stderr, cfg.Log)
+	routeKitexLogs(logger)
+	return runProxy(ctx, cfg, logger, ready)
+}
+
+// runProxy is run with a logger that is set up already.
+func runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func([]net.Addr)) error {
+	if ctx.Err() != nil {
+		return nil // told to stop before it has started
+	}
+	p, err := proxy.New(cfg, proxy.WithLogger(logger))
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }() // ends with ctx
+	select {
+	case <-p.Ready():
+		ready(p.Addrs())
+		return <-ended
+	case err := <-ended:
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // told to stop while it was starting
+		}
+		return err
+	}
+}
