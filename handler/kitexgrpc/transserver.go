@@ -112,6 +112,7 @@ func (s *transServer) serve(conn net.Conn) {
 	defer s.end(conn)
 	defer s.recoverPanic(conn)
 	impatient := time.AfterFunc(s.HandshakeTimeout, func() { _ = conn.Close() })
+	conn = yieldingConn{conn}
 	ctx, err := s.handler.OnActive(context.Background(), conn)
 	impatient.Stop()
 	if err != nil {

@@ -35,7 +35,7 @@ type watchedConn struct {
 const frameHeaderLen = 9
 
 func watch(c net.Conn) *watchedConn {
-	return &watchedConn{Conn: c, settled: make(chan struct{})}
+	return &watchedConn{Conn: yieldingConn{c}, settled: make(chan struct{})}
 }
 
 // Read is called by one goroutine at a time.
