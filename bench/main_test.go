@@ -180,8 +180,13 @@ func marked(t *testing.T, mark string) (n int) {
 
 func TestBadFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"-reps", "0"}, {"-reps", "51"}, {"-duration", "1ms"}, {"-duration", "2m"}, {"-warmup", "-1s"},
-		{"-out", "results.txt"}, {"stray"},
+		{"-reps", "0"},
+		{"-reps", "51"},
+		{"-duration", "1ms"},
+		{"-duration", "2m"},
+		{"-warmup", "-1s"},
+		{"-out", "results.txt"},
+		{"stray"},
 	} {
 		if _, err := parseOptions(args); err == nil {
 			t.Errorf("%v was taken", args)

@@ -57,8 +57,13 @@ var byteUnits = []struct {
 	name  string
 	bytes int64
 }{
-	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
-	{"B", 1}, {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
+	{"KB", 1e3},
+	{"MB", 1e6},
+	{"GB", 1e9},
+	{"B", 1},
+	{"KiB", 1 << 10},
+	{"MiB", 1 << 20},
+	{"GiB", 1 << 30},
 }
 
 const binaryUnits = 3 // the index in byteUnits of the first binary one

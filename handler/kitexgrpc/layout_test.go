@@ -17,6 +17,8 @@ func TestStreamFieldsAreWhereExpected(t *testing.T) {
 	require.True(t, nothingQueued(s))
 }
 
+//lint:file-ignore U1000 the types here are looked at by reflection only
+
 func TestLayoutMismatchIsNamed(t *testing.T) {
 	type renamed struct {
 		transport grpc.ServerTransport

@@ -183,7 +183,7 @@ func (in *instance) sweep(idle time.Duration) {
 	for _, c := range in.list() {
 		switch {
 		case c.watched.readerGone():
-			_ = c.tr.Close(grpcReaderGone)
+			_ = c.tr.Close(errReaderGone)
 		case idle > 0 && c.streams.Load() == 0 && time.Since(c.idleSince()) > idle:
 			in.retire(c)
 			c.tr.GracefulClose()
@@ -191,7 +191,7 @@ func (in *instance) sweep(idle time.Duration) {
 	}
 }
 
-var grpcReaderGone = errors.New("the backend's answer could not be read")
+var errReaderGone = errors.New("the backend's answer could not be read")
 
 // close ends all connections and refuses new ones.
 func (in *instance) close() {

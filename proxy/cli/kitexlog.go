@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/netpoll"
@@ -49,8 +50,12 @@ func routeKitexLogs(logger *slog.Logger) {
 // kitexLog is Kitex's klog.FullLogger on top of slog. Levels are lowered:
 // Kitex calls the ordinary end of a connection an error, and its everyday
 // business worth a notice.
+//
+// What it writes is limited: Kitex logs an error for each PRIORITY frame and
+// each ping too many, so that any client could fill the disk.
 type kitexLog struct {
-	to atomic.Pointer[slog.Logger]
+	to    atomic.Pointer[slog.Logger]
+	limit lineLimit
 }
 
 var _ klog.FullLogger = (*kitexLog)(nil)
@@ -72,14 +77,24 @@ func errorLevel(format string) slog.Level {
 // print and printf format only what is going to be written.
 
 func (k *kitexLog) print(level slog.Level, v ...any) {
-	if to := k.to.Load(); to.Enabled(context.Background(), level) {
-		to.Log(context.Background(), level, fmt.Sprint(v...))
-	}
+	k.write(context.Background(), level, func() string { return fmt.Sprint(v...) })
 }
 
 func (k *kitexLog) printf(ctx context.Context, level slog.Level, format string, v ...any) {
-	if to := k.to.Load(); to.Enabled(ctx, level) {
-		to.Log(ctx, level, fmt.Sprintf(format, v...))
+	k.write(ctx, level, func() string { return fmt.Sprintf(format, v...) })
+}
+
+func (k *kitexLog) write(ctx context.Context, level slog.Level, text func() string) {
+	to := k.to.Load()
+	if !to.Enabled(ctx, level) {
+		return
+	}
+	ok, suppressed := k.limit.allow(time.Now())
+	if suppressed > 0 {
+		to.Log(ctx, level, "lines of Kitex's log were left out", "lines", suppressed)
+	}
+	if ok {
+		to.Log(ctx, level, text())
 	}
 }
 
