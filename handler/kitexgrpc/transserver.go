@@ -71,7 +71,7 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.begin(conn)
+			s.begin(yieldingConn{conn})
 		case s.isClosed():
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -112,7 +112,6 @@ func (s *transServer) serve(conn net.Conn) {
 	defer s.end(conn)
 	defer s.recoverPanic(conn)
 	impatient := time.AfterFunc(s.HandshakeTimeout, func() { _ = conn.Close() })
-	conn = yieldingConn{conn}
 	ctx, err := s.handler.OnActive(context.Background(), conn)
 	impatient.Stop()
 	if err != nil {
