@@ -74,3 +74,29 @@ func TestReaderGoneOnlyIfItStaysAway(t *testing.T) {
 	c.writing.Store(true)
 	require.False(t, look(2*readerGoneAfter), "it may wait for the writer")
 }
+
+// FuzzFirstFrame cuts arbitrary bytes into arbitrary reads: the connection is
+// settled exactly when a read follows the end of the first frame.
+func FuzzFirstFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 4, 0, 0, 0, 0, 0}, uint8(9))
+	f.Add([]byte{0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, 'x'}, uint8(1))
+	f.Fuzz(func(t *testing.T, received []byte, cut uint8) {
+		s := &script{}
+		for rest := received; len(rest) > 0; {
+			n := min(max(1, int(cut)), len(rest))
+			s.reads, rest = append(s.reads, rest[:n]), rest[n:]
+		}
+		c, seen := watch(s), 0
+		for {
+			done := seen >= frameHeaderLen && seen >= frameHeaderLen+int(received[0])<<16+int(received[1])<<8+int(received[2])
+			n, err := c.Read(make([]byte, 256))
+			if settled(c) != done {
+				t.Fatalf("settled is %v after %d bytes of %x", !done, seen, received)
+			}
+			if err != nil {
+				return
+			}
+			seen += n
+		}
+	})
+}
