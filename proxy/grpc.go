@@ -50,7 +50,10 @@ func newServer(cfg *conf.Config, log *slog.Logger, ln net.Listener, unknown unkn
 		server.WithTransServerFactory(&kitexgrpc.TransServer{
 			MaxConnections:   limits.Connections,
 			HandshakeTimeout: time.Duration(cfg.Timeouts.Keepalive),
-			Logger:           log,
+			// A block is shorter than its list, but for long runs of
+			// characters that Huffman coding makes longer.
+			MaxHeaderBlock: 2 * int(limits.HeaderList),
+			Logger:         log,
 		}),
 		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),
 		server.WithGRPCMaxConcurrentStreams(uint32(limits.StreamsPerConnection)),

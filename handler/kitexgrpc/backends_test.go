@@ -31,7 +31,7 @@ const (
 )
 
 func newBackends(t *testing.T, change func(*Options)) *Backends {
-	opts := Options{ConnectTimeout: safety, Connections: map[string]int{"c": 4}}
+	opts := Options{ConnectTimeout: safety, MaxHeaderList: 1 << 20, Connections: map[string]int{"c": 4}}
 	if change != nil {
 		change(&opts)
 	}

@@ -40,7 +40,7 @@ func connect(ctx context.Context, address string, opts *Options, ev events) (*co
 	if err != nil {
 		return nil, dialError(err)
 	}
-	c := &conn{watched: watch(nc)}
+	c := &conn{watched: watch(nc, int(opts.MaxHeaderList))}
 	c.lastUse.Store(time.Now().UnixNano())
 	// The connection outlives the call that opened it.
 	tr, err := grpc.NewClientTransportWithConfig(context.Background(), c.watched, opts.connectOptions(), grpc.ClientConfig{

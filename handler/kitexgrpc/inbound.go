@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -73,12 +74,21 @@ func (in *inbound) Read(p []byte) error {
 }
 
 func (in *inbound) WriteHeader(h *stream.Header) error {
+	in.answerIn(h.ContentType)
 	md := toMD(h.Metadata)
 	if h.Encoding == "" {
 		return in.tr.WriteHeader(in.s, md)
 	}
 	in.s.SetSendCompress(passThroughName)
 	return announce(h.Encoding, func() error { return in.tr.WriteHeader(in.s, md) })
+}
+
+// answerIn sets the content type of the response, unless it is "" or has gone
+// out before.
+func (in *inbound) answerIn(contentType string) {
+	if rest, ok := strings.CutPrefix(contentType, "application/grpc"); ok {
+		setContentSubtype(in.s, strings.TrimLeft(rest, "+;"))
+	}
 }
 
 func (in *inbound) Write(b []byte) error {
@@ -92,6 +102,7 @@ func (in *inbound) Finish(t *stream.Trailer) {
 		in.leave()
 		// Both errors mean that the stream has ended before, which leaves
 		// nobody to tell.
+		in.answerIn(t.ContentType)
 		_ = in.s.SetTrailer(toMD(t.Metadata))
 		_ = in.tr.WriteStatus(in.s, toStatus(&t.Status))
 	})

@@ -16,8 +16,9 @@ import (
 // only one that imports unsafe. A handler that returns an error cannot end a
 // call with an exact status (Kitex appends " [biz error]" to the message), and
 // cannot tell that a request has no message at all (Kitex then never delivers
-// an end of stream). Both need the transport and the stream that a server
-// connection holds in unexported fields. Their types are exported; only the
+// an end of stream), or answer in another content type than the request's. All
+// need the transport and the stream that a server connection holds in
+// unexported fields. Their types are exported; only the
 // way to them is not. Every assumption is checked against the running Kitex
 // before the first use, and a mismatch is an error that names it.
 
@@ -33,9 +34,10 @@ const streamReadDone = 2
 
 // streamFields says where grpc.Stream keeps what arrived has to look at.
 type streamFields struct {
-	stateOffset uintptr // uint32, accessed atomically
-	buf         int     // index of the field that points to the receive buffer
-	queue       int     // index, in the buffer, of the channel that holds the next part
+	stateOffset   uintptr // uint32, accessed atomically
+	subtypeOffset uintptr // string, read when a header is written
+	buf           int     // index of the field that points to the receive buffer
+	queue         int     // index, in the buffer, of the channel that holds the next part
 }
 
 // serverEnds returns the transport and the stream behind a server-side stream.
@@ -65,12 +67,22 @@ func nothingQueued(s *grpc.Stream) bool {
 	return reflect.ValueOf(s).Elem().Field(fields.buf).Elem().Field(fields.queue).Len() == 0
 }
 
+// setContentSubtype sets what follows "application/grpc+" in the content type
+// of the response. It is for the goroutine that writes the response.
+func setContentSubtype(s *grpc.Stream, subtype string) {
+	*(*string)(unsafe.Add(unsafe.Pointer(s), fields.subtypeOffset)) = subtype
+}
+
 var fields, fieldsErr = findStreamFields(reflect.TypeFor[grpc.Stream]())
 
 func findStreamFields(t reflect.Type) (streamFields, error) {
 	state, ok := t.FieldByName("state")
 	if !ok || state.Type.Kind() != reflect.Uint32 {
 		return streamFields{}, layoutError("grpc.Stream has no field state of kind uint32")
+	}
+	subtype, ok := t.FieldByName("contentSubtype")
+	if !ok || subtype.Type.Kind() != reflect.String {
+		return streamFields{}, layoutError("grpc.Stream has no field contentSubtype of kind string")
 	}
 	buf, ok := t.FieldByName("buf")
 	if !ok || buf.Type.Kind() != reflect.Pointer || buf.Type.Elem().Kind() != reflect.Struct {
@@ -80,7 +92,10 @@ func findStreamFields(t reflect.Type) (streamFields, error) {
 	if !ok || queue.Type.Kind() != reflect.Chan {
 		return streamFields{}, layoutError("the receive buffer of grpc.Stream has no channel c")
 	}
-	return streamFields{stateOffset: state.Offset, buf: buf.Index[0], queue: queue.Index[0]}, nil
+	return streamFields{
+		stateOffset: state.Offset, subtypeOffset: subtype.Offset,
+		buf: buf.Index[0], queue: queue.Index[0],
+	}, nil
 }
 
 // checked remembers the verdict on each connection type seen: in practice one.

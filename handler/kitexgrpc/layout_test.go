@@ -15,6 +15,8 @@ func TestStreamFieldsAreWhereExpected(t *testing.T) {
 	s := grpc.CreateStream(t.Context(), 1, func(int) {}, "/s/m")
 	require.False(t, requestComplete(s))
 	require.True(t, nothingQueued(s))
+	setContentSubtype(s, "json")
+	require.Equal(t, "json", s.ContentSubtype())
 }
 
 //lint:file-ignore U1000 the types here are looked at by reflection only
@@ -40,11 +42,17 @@ func TestLayoutMismatchIsNamed(t *testing.T) {
 	require.NoError(t, compareServerConn(reflect.TypeFor[*serverConn]()))
 
 	type noState struct{ buf *struct{ c chan int } }
-	type noQueue struct {
-		state uint32
-		buf   *struct{ q []int }
+	type noSubtype struct{ state uint32 }
+	type noBuffer struct {
+		state          uint32
+		contentSubtype string
 	}
-	for _, other := range []any{noState{}, noQueue{}} {
+	type noQueue struct {
+		state          uint32
+		contentSubtype string
+		buf            *struct{ q []int }
+	}
+	for _, other := range []any{noState{}, noSubtype{}, noBuffer{}, noQueue{}} {
 		_, err := findStreamFields(reflect.TypeOf(other))
 		require.ErrorContains(t, err, "v0.16.3", "%T", other)
 	}

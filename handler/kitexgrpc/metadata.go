@@ -45,6 +45,14 @@ func isProtocolKey(k string) bool {
 	return k == contentTypeKey || k == userAgentKey || k == authorityKey
 }
 
+// contentTypeOf returns the content type that Kitex delivers as metadata.
+func contentTypeOf(md metadata.MD) string {
+	if v := md[contentTypeKey]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
 // toMD turns our metadata into Kitex's.
 func toMD(m stream.Metadata) metadata.MD {
 	if len(m) == 0 {

@@ -47,7 +47,7 @@ func (o *outbound) Header() (*stream.Header, error) {
 	case o.s.TrailersOnly():
 		return nil, nil
 	}
-	return &stream.Header{Encoding: o.s.RecvCompress(), Metadata: fromMD(md)}, nil
+	return &stream.Header{ContentType: contentTypeOf(md), Encoding: o.s.RecvCompress(), Metadata: fromMD(md)}, nil
 }
 
 var errNeverSent = errors.New("the connection went away before the call was sent")
@@ -93,10 +93,11 @@ var (
 )
 
 func (o *outbound) Trailer() *stream.Trailer {
-	st := o.s.Status()
+	st, md := o.s.Status(), o.s.Trailer()
 	t := &stream.Trailer{
-		Status:   stream.Status{Code: stream.Code(st.Code()), Message: st.Message()},
-		Metadata: fromMD(o.s.Trailer()),
+		Status:      stream.Status{Code: stream.Code(st.Code()), Message: st.Message()},
+		Metadata:    fromMD(md),
+		ContentType: contentTypeOf(md),
 	}
 	if t.Status.Code != stream.OK {
 		t.Status.Details = details(st)

@@ -14,7 +14,7 @@ const probeAnswer = "kitexproxy is ready"
 // nil if that server answered. It shows that the port accepts calls, and that
 // the Kitex behind it is one that this package can work with.
 func Probe(ctx context.Context, address, method string) error {
-	c, err := connect(ctx, address, &Options{}, events{onRetired: func(*conn) {}})
+	c, err := connect(ctx, address, &Options{MaxHeaderList: probeHeaders}, events{onRetired: func(*conn) {}})
 	if err != nil {
 		return err
 	}
@@ -32,5 +32,8 @@ func Probe(ctx context.Context, address, method string) error {
 	}
 	return nil
 }
+
+// probeHeaders is ample for the answer to a probe.
+const probeHeaders = 64 << 10
 
 var errProbeOver = fmt.Errorf("probe over")

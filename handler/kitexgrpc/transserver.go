@@ -29,6 +29,9 @@ type TransServer struct {
 	MaxConnections int
 	// HandshakeTimeout bounds the HTTP/2 preface of a new connection.
 	HandshakeTimeout time.Duration
+	// MaxHeaderBlock is the longest header block in bytes, as it crosses the
+	// wire, that a client may send before it is cut off.
+	MaxHeaderBlock int
 	// Logger gets what concerns no call.
 	Logger *slog.Logger
 }
@@ -71,7 +74,10 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.begin(yieldingConn{conn})
+			s.begin(&guardedConn{
+				Conn:  yieldingConn{conn},
+				guard: headerGuard{limit: s.MaxHeaderBlock, skip: clientPrefaceLen},
+			})
 		case s.isClosed():
 			return nil
 		case errors.Is(err, net.ErrClosed):

@@ -34,8 +34,11 @@ type watchedConn struct {
 // frameHeaderLen is the length of an HTTP/2 frame's header.
 const frameHeaderLen = 9
 
-func watch(c net.Conn) *watchedConn {
-	return &watchedConn{Conn: yieldingConn{c}, settled: make(chan struct{})}
+// watch wraps a connection to a backend, which may send header blocks of
+// maxHeaderBlock bytes.
+func watch(c net.Conn, maxHeaderBlock int) *watchedConn {
+	c = &guardedConn{Conn: yieldingConn{c}, guard: headerGuard{limit: 2 * maxHeaderBlock}}
+	return &watchedConn{Conn: c, settled: make(chan struct{})}
 }
 
 // Read is called by one goroutine at a time.

@@ -42,7 +42,7 @@ func TestSettledOnceTheFirstFrameWasTakenIn(t *testing.T) {
 				n := min(cut, len(rest))
 				s.reads, rest = append(s.reads, rest[:n]), rest[n:]
 			}
-			c := watch(s)
+			c := watch(s, 1<<20)
 			for p := make([]byte, 64); len(s.reads) > 0; {
 				_, err := c.Read(p)
 				require.NoError(t, err)
@@ -56,7 +56,7 @@ func TestSettledOnceTheFirstFrameWasTakenIn(t *testing.T) {
 }
 
 func TestReaderGoneOnlyIfItStaysAway(t *testing.T) {
-	c := watch(&script{reads: [][]byte{bytes.Repeat([]byte{0}, 9)}})
+	c := watch(&script{reads: [][]byte{bytes.Repeat([]byte{0}, 9)}}, 1<<20)
 	look := func(times int) (gone bool) {
 		for range times {
 			gone = c.readerGone()
@@ -86,7 +86,7 @@ func FuzzFirstFrame(f *testing.F) {
 			n := min(max(1, int(cut)), len(rest))
 			s.reads, rest = append(s.reads, rest[:n]), rest[n:]
 		}
-		c, seen := watch(s), 0
+		c, seen := watch(s, 1<<20), 0
 		for {
 			done := seen >= frameHeaderLen && seen >= frameHeaderLen+int(received[0])<<16+int(received[1])<<8+int(received[2])
 			n, err := c.Read(make([]byte, 256))

@@ -113,6 +113,8 @@ type Request struct {
 
 // Header is the response's first header block.
 type Header struct {
+	// ContentType is the response's, "" to answer in the request's.
+	ContentType string
 	// Encoding is grpc-encoding, the compression of the response's
 	// messages; "" when absent.
 	Encoding string
@@ -124,6 +126,9 @@ type Header struct {
 type Trailer struct {
 	Status   Status
 	Metadata Metadata
+	// ContentType is that of a trailers-only response, "" to answer in the
+	// request's.
+	ContentType string
 }
 
 // Metadata is an ordered list of custom metadata. Keys are lower-case; values
