@@ -2,7 +2,11 @@ package handler
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
 // calls are the calls under way, for the end of the process to wait for.
@@ -59,21 +63,22 @@ func (cs *calls) drained() <-chan struct{} {
 	return ch
 }
 
-// close ends all calls with cause and takes no more.
-func (cs *calls) close(cause error) {
+// close takes no more calls, and ends those under way with f.
+func (cs *calls) close(f *stream.Failure) {
 	cs.mu.Lock()
-	defer cs.mu.Unlock()
 	cs.closed = true
-	for c := range cs.active {
-		c.cancel(cause)
+	left := slices.Collect(maps.Keys(cs.active))
+	cs.mu.Unlock()
+	for _, c := range left {
+		c.abort(f)
 	}
 }
 
 // ActiveCalls returns how many calls are under way.
 func (h *Handler) ActiveCalls() int { return h.calls.count() }
 
-// Shutdown returns when no call is left. Calls that still run when ctx ends
-// are ended with UNAVAILABLE, and calls that come after that are refused.
+// Shutdown returns when no call is left, and has calls that come after that
+// refused. Calls that still run when ctx ends are ended with UNAVAILABLE.
 //
 // Until then new calls are taken: to keep clients from making them (GOAWAY) is
 // the server's part, and one that was on its way by then is not to be lost.
@@ -82,7 +87,7 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	select {
 	case <-drained:
 	case <-ctx.Done():
-		h.calls.close(failShutdown())
-		<-drained
 	}
+	h.calls.close(failShutdown())
+	<-h.calls.drained()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -77,11 +78,19 @@ func (h *Handler) Serve(in stream.Inbound) {
 		return
 	}
 	if t := c.target.Timeout; t > 0 {
-		var stop context.CancelFunc
-		c.ctx, stop = context.WithTimeoutCause(c.ctx, t, failRouteTimeout(c.target))
-		defer stop()
+		var cancel context.CancelFunc
+		c.ctx, cancel = context.WithTimeoutCause(c.ctx, t, failRouteTimeout(c.target)) // for the backend to know
+		defer cancel()
+		defer time.AfterFunc(t, func() { c.abort(failRouteTimeout(c.target)) }).Stop()
 	}
 	h.relay(c)
+}
+
+// abort ends c with f, from any goroutine. Cancelling is not enough: whoever
+// writes the response may be waiting for the client.
+func (c *call) abort(f *stream.Failure) {
+	c.cancel(f)
+	c.in.Finish(f.Trailer())
 }
 
 // relay opens the backend's side of c, moves what both sides send, and ends
@@ -91,6 +100,9 @@ func (h *Handler) relay(c *call) {
 	request := &pump{src: c.in, limit: h.opts.MaxMessage, direction: direction{requestName{}, stream.RequestMalformed}}
 	request.write = func(b []byte) error { return out.Write(b, false) }
 	there, whole, err := request.takeWhatIsThere(c.in)
+	if err == nil {
+		err = c.ctx.Err() // a transport may open streams for calls that have ended
+	}
 	if err == nil {
 		err = out.open()
 	}
@@ -130,7 +142,7 @@ func (h *Handler) relayRequest(c *call, out stream.Outbound, request *pump) <-ch
 		case errors.As(err, &unwanted):
 			// The backend wants no more; its answer says why.
 		default:
-			c.cancel(err)
+			c.abort(c.failure(err))
 		}
 	}()
 	return ended
@@ -169,7 +181,5 @@ func (h *Handler) recoverPanic(c *call) {
 	}
 	method := c.in.Request().Method
 	h.opts.Logger.Error("a call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
-	f := &stream.Failure{Reason: stream.ProxyInternal, Code: stream.Internal, Message: fmt.Sprintf("%s: internal error", method)}
-	c.cancel(f)
-	c.in.Finish(f.Trailer())
+	c.abort(&stream.Failure{Reason: stream.ProxyInternal, Code: stream.Internal, Message: fmt.Sprintf("%s: internal error", method)})
 }

@@ -6,11 +6,14 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -201,6 +204,41 @@ func TestShutdownEndsWhatStillRuns(t *testing.T) {
 	late := newClient(nil, io.EOF)
 	h.Serve(late)
 	require.Equal(t, stream.Shutdown, reason(late.end), "no call is taken any more")
+}
+
+// stalled is a client that has stopped reading.
+type stalled struct {
+	*client
+	writing chan struct{}
+}
+
+func (s stalled) Write([]byte) error {
+	close(s.writing)
+	<-s.ctx.Done() // Finish ends it
+	return s.ctx.Err()
+}
+
+func TestCallOfAClientThatDoesNotReadCanBeEnded(t *testing.T) {
+	short := resolver.New(&conf.Config{
+		Clusters: map[string]*conf.Cluster{"c": {Instances: []string{"one"}}},
+		Default:  &conf.Action{Cluster: "c", Timeout: conf.Duration(10 * time.Millisecond)},
+	})
+	for want, table := range map[stream.Reason]Resolver{stream.Shutdown: routes("one"), stream.RouteTimeout: short} {
+		t.Run(string(want), func(t *testing.T) {
+			c, a := stalled{newClient(nil, nil), make(chan struct{})}, newAnswer(messages("reply"), stream.OK)
+			h := New(Options{Resolver: table, Backends: &backends{answers: []*answer{a}}})
+			served := make(chan struct{})
+			go func() { defer close(served); h.Serve(c) }()
+			<-c.writing
+			if want == stream.Shutdown {
+				over, cancel := context.WithCancel(context.Background())
+				cancel()
+				h.Shutdown(over)
+			}
+			<-served
+			require.Equal(t, want, reason(c.end))
+		})
+	}
 }
 
 func TestClientThatTakesNothingEndsTheCall(t *testing.T) {

@@ -33,9 +33,20 @@ type direction struct {
 	malformed stream.Reason // for one that ends inside a message
 }
 
-// pieceSize is how much is moved at a time: one HTTP/2 frame of the size that
-// every peer accepts (RFC 9113 section 4.2), so that no piece is cut in two.
-const pieceSize = 16 << 10
+// pieceSize is how much is moved at a time: about one HTTP/2 frame of the size
+// that every peer accepts (RFC 9113 section 4.2), so that few are cut in two,
+// and with the spare byte of newPiece no more than 16 KiB.
+const pieceSize = 16<<10 - 1
+
+// newPiece returns n bytes that are not zeroed, and one behind them that is.
+// Kitex's transport takes a buffer whose capacity ends in the magic number of
+// its allocator for its own, and recycles it once it is sent: the end must not
+// be the peer's to choose.
+func newPiece(n int) []byte {
+	b := dirtmake.Bytes(n+1, n+1)
+	b[n] = 0
+	return b[:n]
+}
 
 // writeError is an error of where a pump writes, as opposed to its source.
 type writeError struct{ err error }
@@ -67,7 +78,7 @@ func (p *pump) run() error {
 func (p *pump) next() ([]byte, error) {
 	if p.left > 0 {
 		n := int(min(p.left, pieceSize))
-		b := dirtmake.Bytes(n, n)
+		b := newPiece(n)
 		return b, p.fill(b)
 	}
 	if err := p.src.Read(p.prefix[:]); err != nil {
@@ -82,7 +93,7 @@ func (p *pump) next() ([]byte, error) {
 	}
 	p.left = length
 	n := stream.PrefixLen + int(min(length, pieceSize-stream.PrefixLen))
-	b := dirtmake.Bytes(n, n)
+	b := newPiece(n)
 	copy(b, p.prefix[:])
 	if n == stream.PrefixLen {
 		return b, nil

@@ -59,9 +59,14 @@ func removeStaleSocket(path string) error {
 	if info.Mode()&os.ModeSocket == 0 {
 		return fmt.Errorf("cannot listen on unix://%s: a file that is not a socket is there; remove it or choose another path", path)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
+	c, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
 		_ = c.Close()
 		return listenError("unix://"+path, syscall.EADDRINUSE)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path) // what a process that was killed leaves behind
+	default: // busy, of another kind, or not ours to know
+		return listenError("unix://"+path, err)
 	}
-	return os.Remove(path)
 }

@@ -129,6 +129,10 @@ func (p *Proxy) drain(s *servers) {
 		defer close(stopped)
 		s.stop()
 	}()
+	select {
+	case <-stopped: // the connections are gone, and no call can come any more
+	case <-ctx.Done():
+	}
 	p.relay.handler.Shutdown(ctx)
 	select {
 	case <-stopped:

@@ -79,11 +79,14 @@ func (b *Backends) Open(ctx context.Context, cluster, address string, req *strea
 		if err != nil {
 			return nil, unreachable(cluster, address, err)
 		}
-		s, err := c.newStream(ctx, hdr)
+		s, err := c.tr.NewStream(ctx, hdr)
 		if err == nil {
-			return &outbound{ctx: ctx, conn: c, s: s, where: where{cluster, address}}, nil
+			if c.opened.Add(1) == maxStreamsOpened {
+				inst.retire(c)
+			}
+			return &outbound{ctx: ctx, inst: inst, conn: c, s: s, where: where{cluster, address}}, nil
 		}
-		c.release()
+		inst.release(c)
 		if ctx.Err() != nil {
 			return nil, contextFailure(ctx)
 		}
@@ -97,6 +100,11 @@ func (b *Backends) Open(ctx context.Context, cluster, address string, req *strea
 	}
 	return nil, unreachable(cluster, address, errRetired)
 }
+
+// maxStreamsOpened is how many streams a connection carries in its life. Stream
+// numbers are odd and end at 2^31 (RFC 9113 section 5.1.1), and Kitex does not
+// see them end.
+const maxStreamsOpened = 1 << 29
 
 // retiredAttempts is how often Open looks for another connection when the one
 // it got was being drained.
@@ -126,7 +134,7 @@ func (b *Backends) instance(cluster, address string) (*instance, error) {
 		if len(b.instances) == 0 {
 			b.running.Go(b.sweepUntilClosed) // ends with b.ctx
 		}
-		inst = &instance{address: address, max: max(1, b.opts.Connections[cluster]), owner: b}
+		inst = newInstance(address, max(1, b.opts.Connections[cluster]), b)
 		b.instances[key] = inst
 	}
 	return inst, nil
@@ -159,16 +167,16 @@ func (b *Backends) sweepUntilClosed() {
 
 // Stats counts what is open to backends.
 type Stats struct {
-	Connections int
-	Streams     int64
+	Connections int   // that take new streams
+	Streams     int64 // on those, and on others that are to end with their streams
 }
 
-// Stats returns the present figures, of connections that take new streams.
+// Stats returns the present figures.
 func (b *Backends) Stats() Stats {
 	var s Stats
 	for _, inst := range b.all() {
-		for _, c := range inst.list() {
-			s.Connections++
+		s.Connections += inst.connections()
+		for _, c := range inst.everyConn() {
 			s.Streams += c.streams.Load()
 		}
 	}

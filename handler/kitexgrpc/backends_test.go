@@ -86,31 +86,92 @@ func TestBusyInstancesGetMoreConnectionsUpToTheLimit(t *testing.T) {
 	require.Equal(t, int64(5*busyStreams), b.Stats().Streams)
 }
 
-// TestAnotherConnectionWhenTheBackendTakesNoMoreStreams: with a stream that
-// stays open, only another connection helps the second call.
-func TestAnotherConnectionWhenTheBackendTakesNoMoreStreams(t *testing.T) {
-	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, 1)}}, hold)
-	b := newBackends(t, func(o *Options) { o.Connections["c"] = 2 })
-	defer open(t, b, s.Addr()).Abort()
+// TestStreamsSpreadOverTheConnectionsThatTakeThem: streams that stay open fill
+// every connection up to the backend's limit, and one more waits for an end.
+func TestStreamsSpreadOverTheConnectionsThatTakeThem(t *testing.T) {
+	const limit, conns = 3, 4
+	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, limit)}}, hold)
+	b := newBackends(t, func(o *Options) { o.Connections["c"] = conns })
+	opened := make(chan stream.Outbound, limit*conns)
+	for range limit * conns {
+		go func() { // ends when the stream is open
+			out, err := b.Open(t.Context(), "c", s.Addr(), request())
+			if err == nil {
+				opened <- out
+			}
+		}()
+	}
+	var all []stream.Outbound
+	for range limit * conns {
+		all = append(all, <-opened)
+	}
+	require.Equal(t, Stats{Connections: conns, Streams: limit * conns}, b.Stats())
+
+	waiting := make(chan stream.Outbound)
+	go func() { waiting <- open(t, b, s.Addr()) }() // ends when a stream has
+	inst, err := b.instance("c", s.Addr())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return inst.waiting.Load() == 1 }, safety, tick)
+	all[0].Abort()
+	all[0] = <-waiting
+	for _, out := range all {
+		out.Abort()
+	}
+}
+
+func TestWaitingForAStreamEndsWithTheCall(t *testing.T) {
+	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, 0)}}, hold)
+	b := newBackends(t, func(o *Options) { o.Connections["c"] = 1 })
 	ctx, cancel := context.WithCancel(t.Context())
-	waiting := make(chan struct{})
+	failed := make(chan error, 1)
 	go func() { // ends with ctx
-		defer close(waiting)
-		if out, err := b.Open(ctx, "c", s.Addr(), request()); err == nil {
-			out.Abort()
-		}
+		_, err := b.Open(ctx, "c", s.Addr(), request())
+		failed <- err
 	}()
-	require.Eventually(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), tick)
-		defer cancel()
-		out, err := b.Open(ctx, "c", s.Addr(), request())
-		if err == nil {
-			out.Abort()
-		}
-		return err == nil
-	}, safety, tick)
+	_, err := s.AwaitConn(t.Context(), 1)
+	require.NoError(t, err)
 	cancel()
-	<-waiting
+	require.Error(t, <-failed)
+}
+
+// TestRetiredConnectionsAreStillWatched: one that drains is ended when nobody
+// reads it any more, and by Close.
+func TestRetiredConnectionsAreStillWatched(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, b *Backends, st *rawh2.Stream){
+		"reader gone": func(t *testing.T, _ *Backends, st *rawh2.Stream) {
+			require.NoError(t, st.Headers(rawh2.ResponseFields(), false))
+			require.NoError(t, st.Trailers(rawh2.F("grpc-status", "99999999999")))
+		},
+		"Close": func(_ *testing.T, b *Backends, _ *rawh2.Stream) { b.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := listen(t, rawh2.Options{}, hold)
+			b := newBackends(t, nil)
+			one, two := open(t, b, s.Addr()), open(t, b, s.Addr())
+			defer one.Abort()
+			defer two.Abort()
+			st, err := s.AwaitStream(t.Context(), 2)
+			require.NoError(t, err)
+			require.NoError(t, st.Conn().GoAway(3, http2.ErrCodeNo, ""))
+			require.Eventually(t, func() bool { return b.Stats().Connections == 0 }, safety, tick)
+			require.Equal(t, int64(2), b.Stats().Streams)
+			end(t, b, st)
+			_, err = one.Header()
+			require.Equal(t, stream.BackendDisconnected, stream.AsFailure(err).Reason)
+		})
+	}
+}
+
+func TestConnectionRetiresBeforeItsStreamNumbersEnd(t *testing.T) {
+	s := listen(t, rawh2.Options{}, answerOK)
+	b := newBackends(t, nil)
+	requireAnswer(t, b, s.Addr())
+	inst, err := b.instance("c", s.Addr())
+	require.NoError(t, err)
+	inst.list()[0].opened.Store(maxStreamsOpened - 1)
+	requireAnswer(t, b, s.Addr())
+	requireAnswer(t, b, s.Addr())
+	require.Len(t, s.Conns(), 2)
 }
 
 func TestABurstSharesOneDial(t *testing.T) {

@@ -17,18 +17,21 @@ type conn struct {
 	tr      grpc.ClientTransport
 	watched *watchedConn
 
-	// streams counts the open streams, opening those of them whose NewStream
-	// has not come back, as is so since openingSince (nanoseconds since 1970).
-	streams      atomic.Int64
-	opening      atomic.Int64
-	openingSince atomic.Int64
+	// streams counts the open streams, limit is how many the backend allows.
+	streams atomic.Int64
+	limit   int64
+	// retired is true once it takes no new streams.
+	retired atomic.Bool
+	// opened is how many streams there have been.
+	opened atomic.Int64
 	// lastUse is when the last stream ended, in nanoseconds since 1970.
 	lastUse atomic.Int64
 }
 
-// events tells a connection's owner that it takes no new streams any more.
+// events tells a connection's owner what becomes of it.
 type events struct {
-	onRetired func(*conn)
+	retired func(*conn) // it takes no new streams any more
+	closed  func(*conn) // it is over, and was never or has been retired
 }
 
 // connect opens a connection to address and waits until the backend's SETTINGS
@@ -44,8 +47,8 @@ func connect(ctx context.Context, address string, opts *Options, ev events) (*co
 	c.lastUse.Store(time.Now().UnixNano())
 	// The connection outlives the call that opened it.
 	tr, err := grpc.NewClientTransportWithConfig(context.Background(), c.watched, opts.connectOptions(), grpc.ClientConfig{
-		OnGoAway: func(context.Context, grpc.ClientTransport, grpc.GoAwayReason) { ev.onRetired(c) },
-		OnClose:  func(context.Context, grpc.ClientTransport, error) { ev.onRetired(c) },
+		OnGoAway: func(context.Context, grpc.ClientTransport, grpc.GoAwayReason) { ev.retired(c) },
+		OnClose:  func(context.Context, grpc.ClientTransport, error) { ev.closed(c) },
 	})
 	if err != nil {
 		_ = nc.Close()
@@ -54,6 +57,7 @@ func connect(ctx context.Context, address string, opts *Options, ev events) (*co
 	c.tr = tr
 	select {
 	case <-c.watched.settled:
+		c.limit = c.watched.maxStreams()
 		return c, nil
 	case <-tr.Error():
 		return nil, errNoHTTP2
@@ -88,27 +92,11 @@ func splitAddress(address string) (network, addr string) {
 
 func (c *conn) idleSince() time.Time { return time.Unix(0, c.lastUse.Load()) }
 
-// newStream opens a stream, waiting for the backend's stream limit if need be.
-func (c *conn) newStream(ctx context.Context, hdr *grpc.CallHdr) (*grpc.Stream, error) {
-	if c.opening.Add(1) == 1 {
-		c.openingSince.Store(time.Now().UnixNano())
+// reserve counts a stream in, unless the connection takes none.
+func (c *conn) reserve() bool {
+	if c.streams.Add(1) <= c.limit && !c.retired.Load() {
+		return true
 	}
-	s, err := c.tr.NewStream(ctx, hdr)
-	c.opening.Add(-1)
-	return s, err
-}
-
-// full reports whether the backend's stream limit seems to be reached: streams
-// have been waiting to open for longer than opening one takes.
-func (c *conn) full() bool {
-	return c.opening.Load() > 0 && time.Since(time.Unix(0, c.openingSince.Load())) > openingTime
-}
-
-// openingTime is ample for a stream that need not wait.
-const openingTime = 5 * time.Millisecond
-
-// release gives back what acquire took.
-func (c *conn) release() {
-	c.lastUse.Store(time.Now().UnixNano())
 	c.streams.Add(-1)
+	return false
 }

@@ -2,6 +2,7 @@ package kitexgrpc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -27,9 +28,12 @@ type inbound struct {
 	req stream.Request
 	// empty is true when the client ended its side without any message.
 	empty bool
+
+	// mu keeps the trailers behind headers that are being written.
+	mu       sync.Mutex
+	finished bool
 	// leave counts the call out; Finish calls it once.
 	leave func()
-	once  sync.Once
 }
 
 var _ stream.Inbound = (*inbound)(nil)
@@ -74,6 +78,11 @@ func (in *inbound) Read(p []byte) error {
 }
 
 func (in *inbound) WriteHeader(h *stream.Header) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.finished {
+		return errFinished
+	}
 	in.answerIn(h.ContentType)
 	md := toMD(h.Metadata)
 	if h.Encoding == "" {
@@ -98,15 +107,21 @@ func (in *inbound) Write(b []byte) error {
 // Finish counts the call out before it tells the client, which may make its
 // next one at once.
 func (in *inbound) Finish(t *stream.Trailer) {
-	in.once.Do(func() {
-		in.leave()
-		// Both errors mean that the stream has ended before, which leaves
-		// nobody to tell.
-		in.answerIn(t.ContentType)
-		_ = in.s.SetTrailer(toMD(t.Metadata))
-		_ = in.tr.WriteStatus(in.s, toStatus(&t.Status))
-	})
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.finished {
+		return
+	}
+	in.finished = true
+	in.leave()
+	in.answerIn(t.ContentType)
+	// Both errors mean that the stream has ended before, which leaves nobody
+	// to tell.
+	_ = in.s.SetTrailer(toMD(t.Metadata))
+	_ = in.tr.WriteStatus(in.s, toStatus(&t.Status))
 }
+
+var errFinished = errors.New("the call has ended")
 
 func toStatus(s *stream.Status) *status.Status {
 	if len(s.Details) == 0 {

@@ -55,10 +55,11 @@ func serverEnds(st streaming.Stream) (grpc.ServerTransport, *grpc.Stream, error)
 	return c.tr, c.s, nil
 }
 
-// requestComplete reports whether the client has ended its side of s.
+// requestComplete reports whether the client has ended its side of s, and s has
+// not ended otherwise.
 func requestComplete(s *grpc.Stream) bool {
 	state := (*uint32)(unsafe.Add(unsafe.Pointer(s), fields.stateOffset))
-	return atomic.LoadUint32(state) >= streamReadDone
+	return atomic.LoadUint32(state) == streamReadDone
 }
 
 // nothingQueued reports whether no part of the request waits to be read. It

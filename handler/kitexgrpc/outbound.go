@@ -21,6 +21,7 @@ import (
 // outbound is a stream on a Kitex client transport.
 type outbound struct {
 	ctx   context.Context
+	inst  *instance
 	conn  *conn
 	s     *grpc.Stream
 	where where
@@ -57,7 +58,7 @@ func (o *outbound) Read(p []byte) error {
 	switch {
 	case err == nil:
 		return nil
-	case err == io.EOF && !o.s.Unprocessed() && !madeByKitex(o.s.Status()):
+	case err == io.EOF && !o.s.Unprocessed() && !o.madeByKitex(o.s.Status()):
 		o.ended.Store(true)
 		return o.checkCode()
 	default:
@@ -66,15 +67,23 @@ func (o *outbound) Read(p []byte) error {
 }
 
 // checkCode returns io.EOF if the trailers' status is one that can be passed on.
-// Kitex lets a negative grpc-status through, as no code that exists.
+// Kitex lets a negative grpc-status through, as no code that exists, and takes
+// the code of grpc-status-details-bin for the status: an OK with details was
+// none.
 func (o *outbound) checkCode() error {
-	code := o.s.Status().Code()
-	if code <= math.MaxInt32 {
+	st := o.s.Status()
+	problem := ""
+	switch code := st.Code(); {
+	case code > math.MaxInt32:
+		problem = fmt.Sprintf("grpc-status %d is not a status code", int32(code))
+	case code == 0 && st.Message() != "" && len(st.Details()) > 0:
+		problem = "grpc-status-details-bin says OK where grpc-status does not"
+	default:
 		return io.EOF
 	}
 	return &stream.Failure{
 		Reason: stream.BackendProtocol, Code: stream.Unknown,
-		Message: fmt.Sprintf("%s: grpc-status %d is not a status code", o.where, int32(code)),
+		Message: fmt.Sprintf("%s: %s", o.where, problem),
 	}
 }
 
@@ -133,7 +142,7 @@ func (o *outbound) Abort() {
 	if !o.ended.Load() {
 		o.conn.tr.CloseStream(o.s, errAborted)
 	}
-	o.conn.release()
+	o.inst.release(o.conn)
 }
 
 var errAborted = status.Err(1, "given up by the proxy")
@@ -156,9 +165,9 @@ func (o *outbound) failure(err error) *stream.Failure {
 	case errors.As(err, &lost) || st.Message() == grpc.ErrConnClosing.Desc:
 		f.Reason, f.Code = stream.BackendDisconnected, stream.Unavailable
 		f.Message = fmt.Sprintf("%s: the connection was lost before the call ended", o.where)
-	case strings.HasPrefix(st.Message(), rstText):
+	case strings.HasPrefix(st.Message(), rstText) || st.Message() == shutdownText:
 		f.Reason = stream.BackendReset
-	case err == io.ErrUnexpectedEOF && !madeByKitex(st):
+	case err == io.ErrUnexpectedEOF && !o.madeByKitex(st):
 		f.Reason, f.Code = stream.BackendProtocol, stream.Internal
 		f.Message = fmt.Sprintf("%s: the response ends inside a message", o.where)
 	default:
@@ -175,14 +184,20 @@ func (o *outbound) failure(err error) *stream.Failure {
 const (
 	rstText        = "stream terminated by RST_STREAM with error code: "
 	noTrailersText = "server closed the stream without sending trailers"
-	overflowText   = "-bytes data exceeding the limit "
+	overflowText   = "received "
+	overflowText2  = "-bytes data exceeding the limit "
 	shutdownText   = "graceful shutdown"
 )
 
-// madeByKitex reports whether st is not the backend's.
-func madeByKitex(st *status.Status) bool {
+// madeByKitex reports whether st is not the backend's. Metadata is: Kitex makes
+// up none.
+func (o *outbound) madeByKitex(st *status.Status) bool {
 	m := st.Message()
-	return m != "" && (strings.HasPrefix(m, rstText) || m == noTrailersText || m == shutdownText || strings.Contains(m, overflowText))
+	if m == "" || len(o.s.Trailer()) > 0 {
+		return false
+	}
+	return strings.HasPrefix(m, rstText) || m == noTrailersText || m == shutdownText ||
+		strings.HasPrefix(m, overflowText) && strings.Contains(m, overflowText2)
 }
 
 // contextFailure is the end of a call whose context has ended. The relay knows

@@ -3,6 +3,8 @@ package kitexgrpc
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,19 +19,37 @@ type instance struct {
 	owner   *Backends
 
 	// ready is replaced, never changed, so that picking needs no lock.
-	ready atomic.Pointer[[]*conn]
+	ready   atomic.Pointer[[]*conn]
+	waiting atomic.Int64 // calls that wait for changed
 
 	mu      sync.Mutex
-	dial    *dial // the attempt under way, nil for none
-	failed  error // why the last attempt failed, nil if it did not
+	all     map[*conn]struct{} // ready, and retired ones that have not ended
+	changed chan struct{}      // closed and replaced when a waiting call may find a connection
+	dial    *dial              // the attempt under way, nil for none
+	failed  error              // why the last attempt failed, nil if it did not
 	retryAt time.Time
 	closed  bool
+}
+
+func newInstance(address string, maxConns int, owner *Backends) *instance {
+	return &instance{
+		address: address, max: maxConns, owner: owner,
+		all: make(map[*conn]struct{}), changed: make(chan struct{}),
+	}
 }
 
 // dial is one attempt to connect that any number of calls wait for.
 type dial struct {
 	done chan struct{} // closed when the attempt is over
 	err  error         // set before done is closed
+}
+
+// ended is done, and never for a dial that there is none of.
+func (d *dial) ended() <-chan struct{} {
+	if d == nil {
+		return nil
+	}
+	return d.done
 }
 
 // redialPause is how long an instance that refused a connection is answered
@@ -47,55 +67,107 @@ var (
 	errRetired    = errors.New("the connection went away as it was opened")
 )
 
-// acquire returns a connection with one stream counted on it; release gives
-// the stream back. It blocks while there is no connection at all.
+// acquire returns a connection with one stream reserved on it, for release to
+// give back. It blocks while there is no connection, or none that the backend
+// allows another stream on.
 func (in *instance) acquire(ctx context.Context) (*conn, error) {
-	for range 3 {
+	if c := in.pick(); c != nil {
+		return c, nil
+	}
+	in.waiting.Add(1)
+	defer in.waiting.Add(-1)
+	for {
+		changed := in.nextChange() // before looking, so that no change is missed
 		if c := in.pick(); c != nil {
-			c.streams.Add(1)
 			return c, nil
 		}
-		if err := in.waitForDial(ctx); err != nil {
+		d, err := in.startDial()
+		if err != nil && in.connections() == 0 {
 			return nil, err
 		}
-	}
-	return nil, errRetired
-}
-
-// pick returns the least busy connection, nil if there is none. Where even
-// that one is busy it has another opened in the background.
-func (in *instance) pick() *conn {
-	ready := in.ready.Load()
-	if ready == nil || len(*ready) == 0 {
-		return nil
-	}
-	best, load := (*ready)[0], (*ready)[0].streams.Load()
-	for _, c := range (*ready)[1:] {
-		if n := c.streams.Load(); n < load {
-			best, load = c, n
+		select {
+		case <-d.ended():
+			if d.err != nil && in.connections() == 0 {
+				return nil, d.err
+			}
+			if d.err != nil { // those there are full, and there will be no more for now
+				if err := in.await(ctx, changed); err != nil {
+					return nil, err
+				}
+			}
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
-	if len(*ready) < in.max && (load >= busyStreams || best.full()) {
-		in.startDial()
-	}
-	return best
 }
 
-// waitForDial starts an attempt to connect, or joins the one under way, and
-// waits for its end.
-func (in *instance) waitForDial(ctx context.Context) error {
-	d, err := in.startDial()
-	if err != nil {
-		return err
-	}
+func (in *instance) await(ctx context.Context, changed <-chan struct{}) error {
 	select {
-	case <-d.done:
-		return d.err
+	case <-changed:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
+func (in *instance) nextChange() <-chan struct{} {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.changed
+}
+
+// noteChange needs mu.
+func (in *instance) noteChange() {
+	close(in.changed)
+	in.changed = make(chan struct{})
+}
+
+// release gives back what acquire has reserved.
+func (in *instance) release(c *conn) {
+	c.lastUse.Store(time.Now().UnixNano())
+	c.streams.Add(-1)
+	if in.waiting.Load() > 0 {
+		in.mu.Lock()
+		in.noteChange()
+		in.mu.Unlock()
+	}
+}
+
+// pick reserves a stream on the least busy connection that takes one, and
+// returns nil if none does. Where even that one is busy it has another opened
+// in the background.
+func (in *instance) pick() *conn {
+	ready := in.ready.Load()
+	if ready == nil {
+		return nil
+	}
+	var best *conn
+	var load int64
+	for _, c := range *ready {
+		if n := c.streams.Load(); n < c.limit && (best == nil || n < load) {
+			best, load = c, n
+		}
+	}
+	if best == nil || !best.reserve() {
+		return nil
+	}
+	if load >= busyStreams && len(*ready) < in.max {
+		_, _ = in.startDial() // if that fails there is still this one
+	}
+	return best
+}
+
+func (in *instance) connections() int {
+	if ready := in.ready.Load(); ready != nil {
+		return len(*ready)
+	}
+	return 0
+}
+
+// startDial starts an attempt to connect, or joins the one under way. It returns
+// nil if there are as many connections as there may be, and an error if there
+// is no point in trying.
 func (in *instance) startDial() (*dial, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -104,6 +176,8 @@ func (in *instance) startDial() (*dial, error) {
 		return nil, errPoolClosed
 	case in.dial != nil:
 		return in.dial, nil
+	case in.connections() >= in.max:
+		return nil, nil
 	case in.failed != nil && time.Now().Before(in.retryAt):
 		return nil, in.failed
 	}
@@ -116,7 +190,7 @@ func (in *instance) startDial() (*dial, error) {
 func (in *instance) runDial(d *dial) {
 	ctx, cancel := context.WithTimeoutCause(in.owner.ctx, in.owner.opts.ConnectTimeout, errConnectTimeout)
 	defer cancel()
-	c, err := connect(ctx, in.address, &in.owner.opts, events{onRetired: in.retire})
+	c, err := connect(ctx, in.address, &in.owner.opts, events{retired: in.retire, closed: in.forget})
 	in.mu.Lock()
 	switch {
 	case err != nil:
@@ -125,16 +199,18 @@ func (in *instance) runDial(d *dial) {
 		err = errPoolClosed
 	default:
 		in.failed = nil
+		in.all[c] = struct{}{}
 		in.setReady(append(in.list(), c))
 	}
 	in.dial = nil
+	in.noteChange()
 	in.mu.Unlock()
-	if c != nil && err == nil && !active(c.tr) {
-		// It went away between connect and here, and retire found nothing.
-		in.retire(c)
-	}
-	if c != nil && err != nil {
+	switch {
+	case c != nil && err != nil:
 		_ = c.tr.Close(err)
+	case c != nil && !active(c.tr):
+		// It went away between connect and here, and forget found nothing.
+		in.forget(c)
 	}
 	d.err = err
 	close(d.done)
@@ -151,19 +227,22 @@ func active(tr grpc.ClientTransport) bool {
 func (in *instance) retire(c *conn) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.remove(c)
+	in.leaveReady(c)
 }
 
-// remove needs in.mu.
-func (in *instance) remove(c *conn) {
-	old := in.list()
-	kept := make([]*conn, 0, len(old))
-	for _, other := range old {
-		if other != c {
-			kept = append(kept, other)
-		}
-	}
-	in.setReady(kept)
+// forget lets go of a connection that is over.
+func (in *instance) forget(c *conn) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.leaveReady(c)
+	delete(in.all, c)
+}
+
+// leaveReady needs mu.
+func (in *instance) leaveReady(c *conn) {
+	c.retired.Store(true)
+	in.setReady(slices.DeleteFunc(in.list(), func(other *conn) bool { return other == c }))
+	in.noteChange()
 }
 
 // list returns a copy of the ready connections that append may grow.
@@ -177,18 +256,27 @@ func (in *instance) list() []*conn {
 
 func (in *instance) setReady(conns []*conn) { in.ready.Store(&conns) }
 
-// sweep ends the connections that nobody reads any more, and those without a
-// call for longer than idle (0: never). It is called at regular intervals.
+// sweep ends the connections that nobody reads any more and the retired ones
+// whose streams have ended, and retires those without a call for longer than
+// idle (0: never). It is called at regular intervals.
 func (in *instance) sweep(idle time.Duration) {
-	for _, c := range in.list() {
+	for _, c := range in.everyConn() {
 		switch {
 		case c.watched.readerGone():
 			_ = c.tr.Close(errReaderGone)
+		case c.retired.Load() && c.streams.Load() == 0:
+			_ = c.tr.Close(errRetired)
 		case idle > 0 && c.streams.Load() == 0 && time.Since(c.idleSince()) > idle:
-			in.retire(c)
-			c.tr.GracefulClose()
+			in.retire(c) // the next sweep ends it, unless a call has come in between
 		}
 	}
+}
+
+// everyConn returns the connections that have not ended, retired ones too.
+func (in *instance) everyConn() []*conn {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.Collect(maps.Keys(in.all))
 }
 
 var errReaderGone = errors.New("the backend's answer could not be read")
@@ -197,9 +285,9 @@ var errReaderGone = errors.New("the backend's answer could not be read")
 func (in *instance) close() {
 	in.mu.Lock()
 	in.closed = true
-	conns := in.list()
+	in.noteChange()
 	in.mu.Unlock()
-	for _, c := range conns {
+	for _, c := range in.everyConn() {
 		_ = c.tr.Close(errPoolClosed)
 	}
 }

@@ -14,12 +14,12 @@ const probeAnswer = "kitexproxy is ready"
 // nil if that server answered. It shows that the port accepts calls, and that
 // the Kitex behind it is one that this package can work with.
 func Probe(ctx context.Context, address, method string) error {
-	c, err := connect(ctx, address, &Options{MaxHeaderList: probeHeaders}, events{onRetired: func(*conn) {}})
+	c, err := connect(ctx, address, &Options{MaxHeaderList: probeHeaders}, events{retired: func(*conn) {}, closed: func(*conn) {}})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.tr.Close(errProbeOver) }()
-	s, err := c.newStream(ctx, &grpc.CallHdr{Host: address, Method: method})
+	s, err := c.tr.NewStream(ctx, &grpc.CallHdr{Host: address, Method: method})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,8 @@ type TransServer struct {
 	// MaxConnections is how many connections are served at a time; one more
 	// is closed as it comes. 0 means no limit.
 	MaxConnections int
-	// HandshakeTimeout bounds the HTTP/2 preface of a new connection.
+	// HandshakeTimeout bounds the HTTP/2 preface of a new connection. It must
+	// be set, as must the fields below.
 	HandshakeTimeout time.Duration
 	// MaxHeaderBlock is the longest header block in bytes, as it crosses the
 	// wire, that a client may send before it is cut off.
@@ -163,21 +164,13 @@ func (s *transServer) Shutdown() error {
 	}
 	s.mu.Unlock()
 
+	// The handler's part waits for writers, and those for clients.
+	defer time.AfterFunc(s.exitWait, s.closeAll).Stop()
 	var err error
 	if h, ok := s.handler.(remote.GracefulShutdown); ok {
 		err = h.GracefulShutdown(ctx)
 	}
-	ended := make(chan struct{})
-	go func() { // ends when the connections have, which closeAll sees to
-		s.serving.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		s.closeAll()
-		<-ended
-	}
+	s.serving.Wait()
 	return err
 }
 

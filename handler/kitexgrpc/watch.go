@@ -1,7 +1,10 @@
 package kitexgrpc
 
 import (
+	"encoding/binary"
+	"math"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -16,11 +19,10 @@ type watchedConn struct {
 
 	// settled is closed when the reader comes back for more after the first
 	// frame, which has to be SETTINGS (RFC 9113 section 3.4).
-	settled     chan struct{}
-	settleOnce  sync.Once
-	firstFrame  int // length of the first frame, 0 while unknown
-	received    int // bytes received until settled
-	frameHeader [3]byte
+	settled    chan struct{}
+	settleOnce sync.Once
+	first      []byte // the first frame, as far as it has come
+	firstLen   int    // its length with its header, 0 while unknown
 
 	reads   atomic.Uint64 // how often the reader has come
 	reading atomic.Bool
@@ -44,28 +46,43 @@ func watch(c net.Conn, maxHeaderBlock int) *watchedConn {
 // Read is called by one goroutine at a time.
 func (c *watchedConn) Read(p []byte) (int, error) {
 	c.reads.Add(1)
-	if c.firstFrame > 0 && c.received >= c.firstFrame {
+	if c.firstComplete() {
 		c.settleOnce.Do(func() { close(c.settled) })
 	}
 	c.reading.Store(true)
 	n, err := c.Conn.Read(p)
 	c.reading.Store(false)
-	if c.firstFrame == 0 || c.received < c.firstFrame {
-		c.noteFirstFrame(p[:n])
+	if !c.firstComplete() {
+		c.keepFirst(p[:n])
 	}
 	return n, err
 }
 
-func (c *watchedConn) noteFirstFrame(p []byte) {
-	if c.received < len(c.frameHeader) {
-		copy(c.frameHeader[c.received:], p)
-	}
-	c.received += len(p)
-	if c.firstFrame == 0 && c.received >= len(c.frameHeader) {
-		h := c.frameHeader
-		c.firstFrame = frameHeaderLen + int(h[0])<<16 + int(h[1])<<8 + int(h[2])
+func (c *watchedConn) firstComplete() bool { return c.firstLen > 0 && len(c.first) >= c.firstLen }
+
+func (c *watchedConn) keepFirst(p []byte) {
+	c.first = append(c.first, p...)
+	if c.firstLen == 0 && len(c.first) >= frameHeaderLen {
+		c.firstLen = frameHeaderLen + int(c.first[0])<<16 + int(c.first[1])<<8 + int(c.first[2])
 	}
 }
+
+// maxStreams returns how many streams the backend's first SETTINGS allows at a
+// time. It is for after settled.
+func (c *watchedConn) maxStreams() int64 {
+	limit := int64(math.MaxInt64) // RFC 9113 section 6.5.2: no limit unless it says so
+	for entry := range slices.Chunk(c.first[frameHeaderLen:c.firstLen], settingLen) {
+		if len(entry) == settingLen && binary.BigEndian.Uint16(entry) == settingMaxConcurrentStreams {
+			limit = int64(binary.BigEndian.Uint32(entry[2:]))
+		}
+	}
+	return limit
+}
+
+const (
+	settingLen                  = 6
+	settingMaxConcurrentStreams = 0x3
+)
 
 func (c *watchedConn) Write(p []byte) (int, error) {
 	c.writing.Store(true)

@@ -51,6 +51,7 @@ func TestSettledOnceTheFirstFrameWasTakenIn(t *testing.T) {
 			_, err := c.Read(make([]byte, 64))
 			require.Equal(t, io.EOF, err)
 			require.True(t, settled(c))
+			require.EqualValues(t, 1, c.maxStreams())
 		})
 	}
 }
@@ -92,6 +93,9 @@ func FuzzFirstFrame(f *testing.F) {
 			n, err := c.Read(make([]byte, 256))
 			if settled(c) != done {
 				t.Fatalf("settled is %v after %d bytes of %x", !done, seen, received)
+			}
+			if done && c.maxStreams() < 0 {
+				t.Fatalf("a negative limit from %x", received)
 			}
 			if err != nil {
 				return

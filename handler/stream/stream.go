@@ -54,7 +54,8 @@ type Inbound interface {
 	Write(b []byte) error
 
 	// Finish ends the call with the backend's or a local status. Only the
-	// first call has an effect.
+	// first call has an effect. It may be made from anywhere, at any time,
+	// and makes a Read or Write that waits for the client return.
 	Finish(t *Trailer)
 }
 
