@@ -65,6 +65,10 @@ func (h *Handler) Serve(in stream.Inbound) {
 	c := &call{in: in}
 	c.ctx, c.cancel = context.WithCancelCause(in.Context())
 	defer c.cancel(nil)
+	if h.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		in = newLogged(in, h.opts.Logger)
+		c.in = in
+	}
 	defer h.recoverPanic(c)
 	if !h.calls.begin(c) {
 		in.Finish(failShutdown().Trailer())

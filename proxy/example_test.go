@@ -17,7 +17,8 @@ import (
 )
 
 // A Kitex server with a service of its own becomes a proxy for everything
-// else: pass the relay's Unknown to WithGRPCUnknownServiceHandler.
+// else: give it the relay's ServerOptions, or just its Unknown with
+// WithGRPCUnknownServiceHandler.
 func ExampleRelay() {
 	cfg := conf.Default()
 	cfg.Clusters = map[string]*conf.Cluster{"orders": {Instances: []string{"127.0.0.1:9000"}, Connections: 4}}
@@ -32,11 +33,10 @@ func ExampleRelay() {
 		log.Fatal(err)
 	}
 	stop := make(chan error)
-	svr := echoservice.NewServer(&localEcho{},
+	svr := echoservice.NewServer(&localEcho{}, append(relay.ServerOptions(),
 		server.WithListener(ln),
-		server.WithGRPCUnknownServiceHandler(relay.Unknown),
 		server.WithExitSignal(func() <-chan error { return stop }),
-	)
+	)...)
 	stopped := make(chan error, 1)
 	go func() { stopped <- svr.Run() }() // ends with stop
 

@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -11,15 +9,10 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 	"github.com/cloudwego/kitex/pkg/serviceinfo"
-	"github.com/cloudwego/kitex/pkg/streaming"
 	"github.com/cloudwego/kitex/server"
 
-	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 )
-
-// unknownHandler is what a Kitex server calls for methods it has no service for.
-type unknownHandler func(ctx context.Context, method string, st streaming.Stream) error
 
 // servers are the Kitex servers of a proxy, one for each listener.
 type servers struct {
@@ -29,31 +22,44 @@ type servers struct {
 	running sync.WaitGroup
 }
 
-func newServers(cfg *conf.Config, log *slog.Logger, listeners []net.Listener, unknown unknownHandler) *servers {
+func newServers(r *Relay, listeners []net.Listener) *servers {
 	s := &servers{exit: make(chan error)}
 	for _, ln := range listeners {
-		s.list = append(s.list, newServer(cfg, log, ln, unknown, s.exit))
+		s.list = append(s.list, newServer(r, ln, s.exit))
 	}
 	return s
 }
 
-// newServer returns a Kitex server on ln that hands every call to unknown. It
+// newServer returns a Kitex server on ln that hands every call to the relay. It
 // stops when exit is closed.
-func newServer(cfg *conf.Config, log *slog.Logger, ln net.Listener, unknown unknownHandler, exit <-chan error) server.Server {
-	limits := &cfg.Limits
-	svr := server.NewServer(
+func newServer(r *Relay, ln net.Listener, exit <-chan error) server.Server {
+	svr := server.NewServer(append(r.ServerOptions(),
 		server.WithListener(ln),
-		server.WithGRPCUnknownServiceHandler(unknown),
 		server.WithExitSignal(func() <-chan error { return exit }),
+	)...)
+	registerPlaceholder(svr)
+	return svr
+}
+
+// ServerOptions returns the options that make a Kitex server take calls as
+// kitexproxy does: the relay's Unknown as its handler of unknown services, the
+// configuration's limits, windows and keepalive, and an exit wait time that
+// lets the relay end the calls. Kitex services registered with it are served
+// as ever. A server with options of its own needs none but
+// WithGRPCUnknownServiceHandler.
+func (r *Relay) ServerOptions() []server.Option {
+	limits, timeouts := &r.cfg.Limits, &r.cfg.Timeouts
+	return []server.Option{
+		server.WithGRPCUnknownServiceHandler(r.Unknown),
 		// The relay ends the calls in time; Kitex would only cut them off.
-		server.WithExitWaitTime(time.Duration(cfg.Timeouts.Shutdown)+kitexExitMargin),
+		server.WithExitWaitTime(time.Duration(timeouts.Shutdown) + kitexExitMargin),
 		server.WithTransServerFactory(&kitexgrpc.TransServer{
 			MaxConnections:   limits.Connections,
-			HandshakeTimeout: time.Duration(cfg.Timeouts.Keepalive),
+			HandshakeTimeout: time.Duration(timeouts.Keepalive),
 			// A block is shorter than its list, but for long runs of
 			// characters that Huffman coding makes longer.
 			MaxHeaderBlock: 2 * int(limits.HeaderList),
-			Logger:         log,
+			Logger:         r.log,
 		}),
 		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),
 		server.WithGRPCMaxConcurrentStreams(uint32(limits.StreamsPerConnection)),
@@ -64,8 +70,8 @@ func newServer(cfg *conf.Config, log *slog.Logger, ln net.Listener, unknown unkn
 		// nothing and goes: Kitex's reader then waits for a writer that has
 		// ended.
 		server.WithGRPCKeepaliveParams(grpc.ServerKeepalive{
-			Time:    time.Duration(cfg.Timeouts.Keepalive),
-			Timeout: time.Duration(cfg.Timeouts.Keepalive),
+			Time:    time.Duration(timeouts.Keepalive),
+			Timeout: time.Duration(timeouts.Keepalive),
 		}),
 		server.WithGRPCKeepaliveEnforcementPolicy(grpc.EnforcementPolicy{
 			// Clients ping as often as their backends allow; the proxy
@@ -73,9 +79,7 @@ func newServer(cfg *conf.Config, log *slog.Logger, ln net.Listener, unknown unkn
 			MinTime:             clientPingInterval,
 			PermitWithoutStream: true,
 		}),
-	)
-	registerPlaceholder(svr)
-	return svr
+	}
 }
 
 // kitexExitMargin is how much longer than the relay Kitex waits for calls.

@@ -61,7 +61,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for _, ln := range listeners {
 		p.addrs = append(p.addrs, ln.Addr())
 	}
-	servers := newServers(p.cfg, p.log, listeners, p.relay.Unknown)
+	servers := newServers(p.relay, listeners)
 	failed := servers.start()
 	if err := p.awaitServing(ctx, failed); err != nil {
 		servers.stop()

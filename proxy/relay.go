@@ -17,6 +17,8 @@ import (
 // to the clusters of a configuration. Create it with NewRelay, end it with
 // Shutdown. Its methods may be called concurrently.
 type Relay struct {
+	cfg      *conf.Config
+	log      *slog.Logger
 	handler  *handler.Handler
 	backends *kitexgrpc.Backends
 	server   *kitexgrpc.Server
@@ -43,8 +45,8 @@ func newOptions(opts []Option) *options {
 }
 
 // NewRelay builds a relay. It uses the configuration's clusters, routes,
-// timeouts and limits; its listeners are not needed, and the limits on header
-// lists, windows and connections of clients are the Kitex server's to set.
+// timeouts and limits; its listeners are not needed. Limits on the connections
+// of clients hold for a server with the relay's ServerOptions.
 func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 	if err := cfg.ValidateRouting(); err != nil {
 		return nil, err
@@ -57,7 +59,7 @@ func newRelay(cfg *conf.Config, o *options) *Relay {
 	for name, c := range cfg.Clusters {
 		connections[name] = c.Connections
 	}
-	r := &Relay{}
+	r := &Relay{cfg: cfg, log: o.logger}
 	r.backends = kitexgrpc.NewBackends(kitexgrpc.Options{
 		ConnectTimeout:   time.Duration(cfg.Timeouts.Connect),
 		IdleTimeout:      time.Duration(cfg.Timeouts.IdleConnection),
@@ -65,6 +67,7 @@ func newRelay(cfg *conf.Config, o *options) *Relay {
 		ConnectionWindow: uint32(cfg.Limits.ConnectionWindow),
 		MaxHeaderList:    uint32(cfg.Limits.HeaderList),
 		Connections:      connections,
+		Logger:           o.logger,
 	})
 	r.handler = handler.New(handler.Options{
 		Resolver:   resolver.New(cfg),

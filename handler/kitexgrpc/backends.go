@@ -3,6 +3,7 @@ package kitexgrpc
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ type Options struct {
 	// Connections is how many connections an instance of a cluster gets at
 	// most, by cluster name. A cluster that is not named gets one.
 	Connections map[string]int
+	// Logger is told when an instance goes down and when it is back. Default
+	// slog.Default().
+	Logger *slog.Logger
 }
 
 func (o *Options) connectOptions() grpc.ConnectOptions {
@@ -59,6 +63,9 @@ type instanceKey struct{ cluster, address string }
 // NewBackends starts with no connection and nothing running. Close must be
 // called once Open has been.
 func NewBackends(opts Options) *Backends {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Backends{opts: opts, ctx: ctx, cancel: cancel, instances: make(map[instanceKey]*instance)}
 }
@@ -134,7 +141,7 @@ func (b *Backends) instance(cluster, address string) (*instance, error) {
 		if len(b.instances) == 0 {
 			b.running.Go(b.sweepUntilClosed) // ends with b.ctx
 		}
-		inst = newInstance(address, max(1, b.opts.Connections[cluster]), b)
+		inst = newInstance(key, max(1, b.opts.Connections[cluster]), b)
 		b.instances[key] = inst
 	}
 	return inst, nil

@@ -3,6 +3,7 @@ package kitexgrpc
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ const (
 )
 
 func newBackends(t *testing.T, change func(*Options)) *Backends {
-	opts := Options{ConnectTimeout: safety, MaxHeaderList: 1 << 20, Connections: map[string]int{"c": 4}}
+	opts := Options{ConnectTimeout: safety, MaxHeaderList: 1 << 20, Logger: slog.New(slog.DiscardHandler), Connections: map[string]int{"c": 4}}
 	if change != nil {
 		change(&opts)
 	}
@@ -327,4 +328,46 @@ func TestCloseEndsEverything(t *testing.T) {
 	require.Equal(t, stream.BackendDisconnected, stream.AsFailure(err).Reason)
 	_, err = b.Open(t.Context(), "c", s.Addr(), request())
 	require.Equal(t, stream.BackendUnreachable, stream.AsFailure(err).Reason)
+}
+
+func TestInstanceThatGoesAndComesIsLoggedOnceEach(t *testing.T) {
+	var lines syncBuffer
+	b := newBackends(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&lines, nil)) })
+	s := listen(t, rawh2.Options{}, answerOK)
+	requireAnswer(t, b, s.Addr())
+	s.Close()
+	require.Eventually(t, func() bool { return b.Stats().Connections == 0 }, safety, tick)
+	for range 3 {
+		_, err := b.Open(t.Context(), "c", s.Addr(), request())
+		require.Error(t, err)
+	}
+	again, err := rawh2.Listen(s.Addr(), rawh2.Options{}, answerOK)
+	require.NoError(t, err)
+	t.Cleanup(again.Close)
+	require.Eventually(t, func() bool {
+		out, err := b.Open(t.Context(), "c", s.Addr(), request())
+		if err == nil {
+			out.Abort()
+		}
+		return err == nil
+	}, safety, tick)
+	require.Equal(t, 1, strings.Count(lines.String(), "cannot be reached"), lines.String())
+	require.Equal(t, 1, strings.Count(lines.String(), "is back"), lines.String())
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

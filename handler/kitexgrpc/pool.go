@@ -14,6 +14,7 @@ import (
 
 // instance keeps the connections to one address.
 type instance struct {
+	cluster string
 	address string
 	max     int
 	owner   *Backends
@@ -31,9 +32,9 @@ type instance struct {
 	closed  bool
 }
 
-func newInstance(address string, maxConns int, owner *Backends) *instance {
+func newInstance(key instanceKey, maxConns int, owner *Backends) *instance {
 	return &instance{
-		address: address, max: maxConns, owner: owner,
+		cluster: key.cluster, address: key.address, max: maxConns, owner: owner,
 		all: make(map[*conn]struct{}), changed: make(chan struct{}),
 	}
 }
@@ -192,6 +193,7 @@ func (in *instance) runDial(d *dial) {
 	defer cancel()
 	c, err := connect(ctx, in.address, &in.owner.opts, events{retired: in.retire, closed: in.forget})
 	in.mu.Lock()
+	in.report(err)
 	switch {
 	case err != nil:
 		in.failed, in.retryAt = err, time.Now().Add(redialPause)
@@ -214,6 +216,18 @@ func (in *instance) runDial(d *dial) {
 	}
 	d.err = err
 	close(d.done)
+}
+
+// report logs when the instance goes down and when it is back, once each. It
+// needs mu.
+func (in *instance) report(err error) {
+	log := in.owner.opts.Logger
+	switch {
+	case err != nil && in.failed == nil && in.owner.ctx.Err() == nil:
+		log.Warn("a backend instance cannot be reached", "cluster", in.cluster, "instance", in.address, "error", err)
+	case err == nil && in.failed != nil:
+		log.Info("a backend instance is back", "cluster", in.cluster, "instance", in.address)
+	}
 }
 
 var errConnectTimeout = errors.New("timed out (timeouts.connect)")

@@ -61,8 +61,9 @@ type kitexLog struct {
 var _ klog.FullLogger = (*kitexLog)(nil)
 
 // everyday are formats of Kitex's errors that come with every connection to a
-// backend when it ends, whatever the reason.
-var everyday = []string{"KITEX: grpc client loopyWriter.run returning"}
+// backend when it ends, whatever the reason, and with every call of the demo
+// backend that fails on purpose.
+var everyday = []string{"KITEX: grpc client loopyWriter.run returning", "KITEX: processing gRPC request error"}
 
 // errorLevel returns what an error of Kitex's is worth.
 func errorLevel(format string) slog.Level {

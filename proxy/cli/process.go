@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/gofunc"
 )
@@ -13,8 +14,13 @@ func TuneProcess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	gofunc.GoFunc = newWorkers().run
+	w := newWorkers()
+	go w.retireEvery(retireInterval) // ends with the process
+	gofunc.GoFunc = w.run
 }
+
+// retireInterval is how often idle goroutines are looked at.
+const retireInterval = 5 * time.Second
 
 // gcPercent trades memory for time. A proxy's live heap is a few MiB, and Go's
 // default of 100 would collect it many times a second: that was a tenth of the

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"runtime/debug"
+	"time"
 
 	"github.com/cloudwego/kitex/pkg/klog"
 )
@@ -27,7 +28,7 @@ func (w *workers) run(_ context.Context, task func()) {
 	select {
 	case w.next <- task:
 	default:
-		go w.work(task) // ends when enough others are idle
+		go w.work(task) // ends when enough others are idle, or retired
 	}
 }
 
@@ -42,6 +43,27 @@ func (w *workers) work(task func()) {
 		}
 		task = <-w.next
 		<-w.idle
+		if task == nil {
+			return // retired
+		}
+	}
+}
+
+// retire ends half of the idle workers, each time it is called.
+func (w *workers) retire() {
+	for range (len(w.idle) + 1) / 2 {
+		select {
+		case w.next <- nil:
+		default:
+			return
+		}
+	}
+}
+
+// retireEvery calls retire at regular intervals, for the rest of the process.
+func (w *workers) retireEvery(interval time.Duration) {
+	for range time.Tick(interval) {
+		w.retire()
 	}
 }
 

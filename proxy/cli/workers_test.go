@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -22,4 +23,8 @@ func TestWorkersRunEveryTaskAndKeepFew(t *testing.T) {
 	}
 	w.run(context.Background(), func() { panic("in a task") })
 	require.LessOrEqual(t, len(w.idle), maxIdleWorkers)
+	require.Eventually(t, func() bool {
+		w.retire()
+		return len(w.idle) == 0
+	}, 10*time.Second, time.Millisecond, "they retire when there is nothing to do")
 }
