@@ -39,7 +39,7 @@ func frameMode(t *testing.T, backend string) string {
 // notOnKitex are the claims that frame mode on Kitex's own transport cannot
 // keep. The README lists them under Limits.
 var notOnKitex = handlertest.Options{Skip: map[string]string{
-	"Encoding/AcceptEncoding":             "Kitex's client transport does not hand over a backend's grpc-accept-encoding",
+	"Encoding/ResponseAcceptEncoding":     "Kitex's client transport does not hand over a backend's grpc-accept-encoding",
 	"Metadata/UserAgent":                  "Kitex's client transport sends a user-agent of its own, always",
 	"Metadata/NothingExtraInPlainRequest": "Kitex's client transport sends a user-agent even if the client has none",
 	"Status/DetailsBytes":                 "Kitex decodes grpc-status-details-bin and encodes it again, in its own order",

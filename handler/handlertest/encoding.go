@@ -37,6 +37,7 @@ func (s *suite) encoding(t *testing.T) {
 		{"IdentityResponse", func(t *testing.T) { s.responseEncoding(t, "identity", 0) }},
 		{"NoneInvented", s.noneInvented},
 		{"AcceptEncoding", s.acceptEncoding},
+		{"ResponseAcceptEncoding", s.responseAcceptEncoding},
 	})
 }
 
@@ -172,9 +173,11 @@ func (s *suite) acceptEncoding(t *testing.T) {
 	}
 	got := s.rawExchange(t, requestFields(), emptyMessage, answerOK)
 	assert.Empty(t, got.Request.Values("grpc-accept-encoding"), "absent stays absent")
+}
 
-	// And a backend that says what it accepts is heard.
-	got = s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
+// responseAcceptEncoding: a backend that says what it accepts is heard.
+func (s *suite) responseAcceptEncoding(t *testing.T) {
+	got := s.rawExchange(t, requestFields(), emptyMessage, func(stream *rawh2.Stream) {
 		_ = stream.Headers(rawh2.ResponseFields(rawh2.F("grpc-accept-encoding", "gzip,x-made-up")), false)
 		_ = stream.Message(0, nil)
 		_ = stream.Trailers(rawh2.F("grpc-status", "0"))
