@@ -126,6 +126,9 @@ func (s *transServer) serve(conn net.Conn) {
 		return
 	}
 	defer s.handler.OnInactive(ctx, conn)
+	if s.isClosed() {
+		s.serving.Go(s.sendGoAway) // Shutdown's came before this connection was known
+	}
 	if err := s.handler.OnRead(ctx, conn); err != nil { // returns when the connection is over
 		s.Logger.Debug("a connection broke off", "peer", conn.RemoteAddr().String(), "error", err)
 	}
@@ -155,8 +158,6 @@ func (s *transServer) isClosed() bool {
 // when all connections have ended, which they are made to after the server's
 // exit wait time.
 func (s *transServer) Shutdown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.exitWait)
-	defer cancel()
 	s.mu.Lock()
 	s.closed = true
 	if s.ln != nil {
@@ -166,12 +167,19 @@ func (s *transServer) Shutdown() error {
 
 	// The handler's part waits for writers, and those for clients.
 	defer time.AfterFunc(s.exitWait, s.closeAll).Stop()
-	var err error
-	if h, ok := s.handler.(remote.GracefulShutdown); ok {
-		err = h.GracefulShutdown(ctx)
-	}
+	s.sendGoAway()
 	s.serving.Wait()
-	return err
+	return nil
+}
+
+// sendGoAway has the handler tell the clients that it has not told yet, and
+// returns when their calls have ended, or exitWait is over.
+func (s *transServer) sendGoAway() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.exitWait)
+	defer cancel()
+	if h, ok := s.handler.(remote.GracefulShutdown); ok {
+		_ = h.GracefulShutdown(ctx) // it returns none
+	}
 }
 
 func (s *transServer) closeAll() {

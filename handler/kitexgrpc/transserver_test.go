@@ -144,6 +144,26 @@ func TestShutdownEndsConnectionsThatStay(t *testing.T) {
 	require.Error(t, err)
 }
 
+// TestConnectionThatBeginsDuringShutdownIsToldToo: its handshake was under way
+// when the others were told.
+func TestConnectionThatBeginsDuringShutdownIsToldToo(t *testing.T) {
+	h := newConnHandler()
+	told := make(chan struct{}, 2)
+	h.goAway = func() { told <- struct{}{} }
+	s, address := serveConns(t, &TransServer{}, h, safety)
+	c := dialTo(t, address, "")
+	require.Eventually(t, func() bool { return connCount(s) == 1 }, safety, tick)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Shutdown() }() // ends with c
+	<-told
+	_, err := io.WriteString(c, "x")
+	require.NoError(t, err)
+	<-h.active
+	<-told
+	require.NoError(t, c.Close())
+	require.NoError(t, <-stopped)
+}
+
 func TestShutdownBeforeStart(t *testing.T) {
 	s := (&TransServer{Logger: slog.New(slog.DiscardHandler)}).NewTransServer(&remote.ServerOption{ExitWaitTime: safety}, newConnHandler())
 	require.NoError(t, s.Shutdown())
