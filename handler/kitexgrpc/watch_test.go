@@ -24,6 +24,8 @@ func (s *script) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+func (s *script) Close() error { return nil }
+
 func settled(c *watchedConn) bool {
 	select {
 	case <-c.settled:
