@@ -82,10 +82,11 @@ func (h *Handler) Serve(in stream.Inbound) {
 		return
 	}
 	if t := c.target.Timeout; t > 0 {
+		late := failRouteTimeout(c.target)
 		var cancel context.CancelFunc
-		c.ctx, cancel = context.WithTimeoutCause(c.ctx, t, failRouteTimeout(c.target)) // for the backend to know
+		c.ctx, cancel = context.WithTimeoutCause(c.ctx, t, late) // for the backend to know
 		defer cancel()
-		defer time.AfterFunc(t, func() { c.abort(failRouteTimeout(c.target)) }).Stop()
+		defer time.AfterFunc(t, func() { c.abort(late) }).Stop()
 	}
 	h.relay(c)
 }

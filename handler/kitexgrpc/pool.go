@@ -91,24 +91,10 @@ func (in *instance) acquire(ctx context.Context) (*conn, error) {
 			if d.err != nil && in.connections() == 0 {
 				return nil, d.err
 			}
-			if d.err != nil { // those there are full, and there will be no more for now
-				if err := in.await(ctx, changed); err != nil {
-					return nil, err
-				}
-			}
 		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-	}
-}
-
-func (in *instance) await(ctx context.Context, changed <-chan struct{}) error {
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
