@@ -28,6 +28,15 @@ func SplitAddress(address string) (network, rest string) {
 	return "tcp", address
 }
 
+// FormatAddress returns an address in the form that a Config has it: the
+// opposite of SplitAddress.
+func FormatAddress(addr net.Addr) string {
+	if addr.Network() == "unix" {
+		return unixScheme + addr.String()
+	}
+	return addr.String()
+}
+
 // parsedAddress is an address in the form in which two can be compared.
 type parsedAddress struct {
 	path string // of a Unix socket; the rest is unset then

@@ -102,18 +102,11 @@ var errNotServing = errors.New("the listener does not answer")
 
 func (p *Proxy) probeAll(ctx context.Context) error {
 	for _, addr := range p.addrs {
-		if err := kitexgrpc.Probe(ctx, dialAddress(addr), p.relay.server.ProbeMethod); err != nil {
+		if err := kitexgrpc.Probe(ctx, conf.FormatAddress(addr), p.relay.server.ProbeMethod); err != nil {
 			return fmt.Errorf("listener %s does not work: %w", addr, err)
 		}
 	}
 	return nil
-}
-
-func dialAddress(addr net.Addr) string {
-	if addr.Network() == "unix" {
-		return "unix://" + addr.String()
-	}
-	return addr.String()
 }
 
 // drain ends service within timeouts.shutdown.
@@ -153,7 +146,7 @@ const (
 func addressList(addrs []net.Addr) string {
 	list := make([]string, len(addrs))
 	for i, a := range addrs {
-		list[i] = dialAddress(a)
+		list[i] = conf.FormatAddress(a)
 	}
 	return strings.Join(list, ",")
 }

@@ -72,7 +72,7 @@ func (a *app) demoInProcess(ctx context.Context, cfg *conf.Config) error {
 	defer stop()
 	var played error
 	err = runProxy(ctx, cfg, logger, func(addrs []net.Addr) {
-		played = a.play(ctx, listenerAddress(addrs[0]), " at "+backend.Addr())
+		played = a.play(ctx, conf.FormatAddress(addrs[0]), " at "+backend.Addr())
 		stop()
 	})
 	return errors.Join(played, err)

@@ -50,7 +50,7 @@ const grpcurl = "go run github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4 -plai
 
 // printCalls says what runs and which calls can be made.
 func (a *app) printCalls(addrs []net.Addr, backend string) {
-	at := listenerAddress(addrs[0])
+	at := conf.FormatAddress(addrs[0])
 	fmt.Fprintf(a.stdout, `kitexproxy takes calls at %[1]s and sends them to its demo backend at %[2]s.
 
 Try in another terminal%[3]s:
@@ -66,14 +66,6 @@ Try in another terminal%[3]s:
 
 Ctrl-C stops it.
 `, at, backend, where(), program(), grpcurl)
-}
-
-// listenerAddress returns an address as flags and files have it.
-func listenerAddress(addr net.Addr) string {
-	if addr.Network() == "unix" {
-		return "unix://" + addr.String()
-	}
-	return addr.String()
 }
 
 // where says in which directory the calls work, if not in this one: grpcurl
