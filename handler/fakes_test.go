@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -172,7 +173,10 @@ func (a *answer) isHalfClosed() bool {
 type backends struct {
 	answers []*answer
 	opened  []string // the instances asked
+	down    []string // the instances known to be down
 }
+
+func (b *backends) Down(_, instance string) bool { return slices.Contains(b.down, instance) }
 
 var errDown = &stream.Failure{Reason: stream.BackendUnreachable, Code: stream.Unavailable, Message: "down", Unprocessed: true}
 

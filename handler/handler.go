@@ -24,6 +24,10 @@ type Backends interface {
 	// Open opens a stream to one instance of a cluster. The stream ends with
 	// ctx at the latest. The error is a *stream.Failure.
 	Open(ctx context.Context, cluster, instance string, req *stream.Request) (stream.Outbound, error)
+	// Down reports whether the last attempt to reach an instance has failed and
+	// it has no connection. It does not block; asking leads to another attempt
+	// in due time, in the background.
+	Down(cluster, instance string) bool
 }
 
 // Options is what a Handler works with. Resolver and Backends are required.

@@ -122,6 +122,23 @@ func TestInstancesThatAreDownAreTriedOnceEach(t *testing.T) {
 	require.Equal(t, []string{"one", "two", "three"}, b.opened)
 }
 
+func TestInstancesKnownToBeDownComeLast(t *testing.T) {
+	b := &backends{answers: []*answer{newAnswer(nil, stream.OK)}, down: []string{"one"}}
+	end := serve(t, newClient(message("m"), io.EOF), b, Options{})
+	require.Equal(t, stream.OK, end.Status.Code)
+	require.Equal(t, []string{"two"}, b.opened, "there is one that may be well")
+
+	b = &backends{answers: []*answer{refusal(), refusal(), newAnswer(nil, stream.OK)}, down: []string{"two"}}
+	end = serve(t, newClient(message("m"), io.EOF), b, Options{})
+	require.Equal(t, stream.OK, end.Status.Code)
+	require.Equal(t, []string{"one", "three", "one"}, b.opened)
+
+	b = &backends{answers: []*answer{newAnswer(nil, stream.OK)}, down: []string{"one", "two", "three"}}
+	end = serve(t, newClient(message("m"), io.EOF), b, Options{})
+	require.Equal(t, stream.OK, end.Status.Code, "the last word may be out of date")
+	require.Equal(t, []string{"one"}, b.opened)
+}
+
 func TestMessageLimit(t *testing.T) {
 	const limit = 10
 	t.Run("request", func(t *testing.T) {

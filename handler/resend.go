@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
 // resend is the backend's side of a call, with the power to send the call
@@ -21,7 +22,8 @@ type resend struct {
 	mu       sync.Mutex
 	cur      stream.Outbound
 	address  string // of cur
-	attempts int
+	attempts int    // how often the call has been sent
+	passed   int    // how many instances were passed over, because they are down
 	// committed is true once the call cannot be sent again: the backend has
 	// begun, or the request has outgrown replayLimit.
 	committed bool
@@ -57,7 +59,7 @@ func (r *resend) openLocked() error {
 	cluster := r.call.target.Cluster
 	allowed := max(maxAttempts, cluster.Instances())
 	for {
-		address := cluster.Pick(r.start, r.attempts)
+		address := r.nextInstance(cluster)
 		r.attempts++
 		out, err := r.backends.Open(r.call.ctx, cluster.Name, address, r.call.in.Request())
 		if err == nil {
@@ -68,6 +70,23 @@ func (r *resend) openLocked() error {
 			return err
 		}
 	}
+}
+
+// nextInstance picks the instance to ask: the next in turn that is not known to
+// be down, or just the next if all are. So an instance that swallows connection
+// attempts costs the calls that found out about it a timeout, and no others.
+func (r *resend) nextInstance(cluster *resolver.Cluster) string {
+	turn := r.attempts + r.passed
+	if n := cluster.Instances(); n > 1 {
+		for i := range n {
+			address := cluster.Pick(r.start, turn+i)
+			if !r.backends.Down(cluster.Name, address) {
+				r.passed += i
+				return address
+			}
+		}
+	}
+	return cluster.Pick(r.start, turn)
 }
 
 // mayTryNext reports whether another instance may do better. An instance that

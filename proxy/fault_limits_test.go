@@ -58,7 +58,7 @@ func TestFaultTooManyStreams(t *testing.T) {
 		open = append(open, s)
 	}
 	for range 5 {
-		requireFailure(t, f.rawCall(client, faultMethod, nil), codes.Unavailable, stream.TooManyStreams)
+		requireRefused(f, f.open(client, faultMethod))
 	}
 	for _, s := range open {
 		require.NoError(t, s.Data(ping, false))
@@ -73,6 +73,55 @@ func TestFaultTooManyStreams(t *testing.T) {
 	}
 	f.settles()
 	requireOK(t, f.rawCall(client, faultMethod, []byte("ping")), ping)
+	f.lives()
+}
+
+// requireRefused checks that a stream was refused in the way that lets every
+// client send its call again (RFC 9113 section 8.7).
+func requireRefused(f *faultProxy, s *rawh2.Stream) {
+	f.t.Helper()
+	reply, err := s.AwaitReply(f.safe())
+	require.NoError(f.t, err)
+	require.NotNil(f.t, reply.Reset, "%v", reply.Trailer)
+	require.Equal(f.t, http2.ErrCodeRefusedStream, reply.Reset.Code)
+}
+
+// A call whose answer the client does not read is open, though its backend has
+// ended it: what is kept for it counts.
+func TestFaultUnreadAnswersCountAsStreams(t *testing.T) {
+	const limit = 4
+	answer := make([]byte, 32<<10)
+	backend := startRaw(t, rawh2.Options{}, func(s *rawh2.Stream) { _ = s.OK(answer) })
+	cfg := faultConfig(backend.Addr())
+	cfg.Limits.StreamsPerConnection = limit
+	f := startFaultProxy(t, cfg)
+	client := f.dial(rawh2.Options{
+		ManualWindow: true, Settings: []http2.Setting{rawh2.Setting(http2.SettingInitialWindowSize, 10)},
+	})
+	var open []*rawh2.Stream
+	for range limit {
+		s := f.open(client, faultMethod)
+		require.NoError(t, s.Data(nil, true))
+		_, err := s.AwaitBody(f.safe(), 10)
+		require.NoError(t, err)
+		open = append(open, s)
+	}
+	f.settles() // the relay is done with them
+	for range 5 {
+		requireRefused(f, f.open(client, faultMethod))
+	}
+	for _, s := range open {
+		require.NoError(t, client.WindowUpdate(s.ID(), 1<<20))
+	}
+	require.NoError(t, client.WindowUpdate(0, 1<<20))
+	for _, s := range open {
+		requireOK(t, f.result(s), rawh2.Frame(0, answer))
+	}
+	next := f.open(client, faultMethod)
+	require.NoError(t, next.Data(nil, true))
+	_, err := next.AwaitBody(f.safe(), 10)
+	require.NoError(t, err, "room that was made is used")
+	client.Close()
 	f.lives()
 }
 

@@ -59,6 +59,7 @@ func (r *Relay) ServerOptions() []server.Option {
 			// A block is shorter than its list, but for long runs of
 			// characters that Huffman coding makes longer.
 			MaxHeaderBlock: 2 * int(limits.HeaderList),
+			MaxStreams:     uint32(limits.StreamsPerConnection),
 			Logger:         r.log,
 		}),
 		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),

@@ -108,6 +108,16 @@ func (b *Backends) Open(ctx context.Context, cluster, address string, req *strea
 	return nil, unreachable(cluster, address, errRetired)
 }
 
+// Down reports whether the last attempt to connect to an instance has failed,
+// and it has no connection either. It does not block; asking starts the next
+// attempt once it is due.
+func (b *Backends) Down(cluster, address string) bool {
+	b.mu.RLock()
+	inst := b.instances[instanceKey{cluster, address}]
+	b.mu.RUnlock()
+	return inst != nil && inst.isDown()
+}
+
 // maxStreamsOpened is how many streams a connection carries in its life. Stream
 // numbers are odd and end at 2^31 (RFC 9113 section 5.1.1), and Kitex does not
 // see them end.

@@ -301,6 +301,22 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// Down never waits, and finds out in the background when that is over.
+func TestDown(t *testing.T) {
+	s := listen(t, rawh2.Options{}, answerOK)
+	b := newBackends(t, nil)
+	require.False(t, b.Down("c", s.Addr()), "nothing is known yet")
+	s.Close()
+	_, err := b.Open(t.Context(), "c", s.Addr(), request())
+	require.Error(t, err)
+	require.True(t, b.Down("c", s.Addr()))
+	back, err := rawh2.Listen(s.Addr(), rawh2.Options{}, answerOK)
+	require.NoError(t, err)
+	defer back.Close()
+	require.Eventually(t, func() bool { return !b.Down("c", s.Addr()) }, safety, tick)
+	open(t, b, s.Addr()).Abort()
+}
+
 func TestOpenEndsWithTheCall(t *testing.T) {
 	s := listen(t, rawh2.Options{WithholdSettings: true}, hold)
 	b := newBackends(t, nil)

@@ -38,7 +38,7 @@ type events struct {
 // are in force. ctx bounds all of it.
 func connect(ctx context.Context, address string, opts *Options, ev events) (*conn, error) {
 	network, address := splitAddress(address)
-	dialer := net.Dialer{KeepAlive: tcpKeepAlive}
+	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: limitUnacknowledged}
 	nc, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, dialError(err)
@@ -70,8 +70,12 @@ func connect(ctx context.Context, address string, opts *Options, ev events) (*co
 
 var errNoHTTP2 = errors.New("the backend closed the connection, or does not speak HTTP/2 without TLS")
 
-// tcpKeepAlive finds out about a backend host that is gone without a word.
-const tcpKeepAlive = 15 * time.Second
+// A backend host that is gone without a word is found out about within
+// goneAfter, by keepalive when nothing is under way, else by the bytes that
+// are not acknowledged.
+const goneAfter = 20 * time.Second
+
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: goneAfter / 2, Interval: goneAfter / 4, Count: 2}
 
 // dialError leaves out of a dial error what the caller says anyway.
 func dialError(err error) error {

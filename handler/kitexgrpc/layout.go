@@ -1,6 +1,7 @@
 package kitexgrpc
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"sync"
@@ -19,8 +20,9 @@ import (
 // an end of stream), or answer in another content type than the request's. All
 // need the transport and the stream that a server connection holds in
 // unexported fields. Their types are exported; only the
-// way to them is not. Every assumption is checked against the running Kitex
-// before the first use, and a mismatch is an error that names it.
+// way to them is not. And Kitex advertises a limit of streams, but holds clients
+// to another one. Every assumption is checked against the running Kitex before
+// the first use, and a mismatch is an error that names it.
 
 // serverConn mirrors nphttp2.serverConn of Kitex v0.16.3.
 type serverConn struct {
@@ -130,6 +132,42 @@ func compareServerConn(t reflect.Type) error {
 		}
 	}
 	return nil
+}
+
+// limitStreams holds the client of a connection to limit streams, as Kitex has
+// told it to: more are refused with REFUSED_STREAM. A stream counts until its
+// trailers have been written, whoever is to blame for the wait. ctx is what
+// Kitex's OnActive has returned; the connection must not be read from yet.
+func limitStreams(ctx context.Context, limit uint32) error {
+	field, err := findMaxStreams(reflect.ValueOf(ctx))
+	if err != nil {
+		return err
+	}
+	*(*uint32)(unsafe.Pointer(field.UnsafeAddr())) = limit
+	return nil
+}
+
+// findMaxStreams finds the limit in the context's value, which is a
+// *nphttp2.SvrTrans and holds the transport.
+func findMaxStreams(ctx reflect.Value) (reflect.Value, error) {
+	holder := member(member(ctx, "val"), "tr")
+	limit := member(holder, "maxStreams")
+	if !limit.IsValid() || limit.Kind() != reflect.Uint32 || !limit.CanAddr() {
+		return reflect.Value{}, layoutError("the context of a connection leads to no transport with a field maxStreams of kind uint32")
+	}
+	return limit, nil
+}
+
+// member returns the field of that name in what v is, points to or holds, and
+// the zero Value if there is none.
+func member(v reflect.Value, name string) reflect.Value {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	if v.Kind() != reflect.Struct {
+		return reflect.Value{}
+	}
+	return v.FieldByName(name)
 }
 
 func layoutError(found string) error {

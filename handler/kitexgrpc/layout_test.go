@@ -1,6 +1,7 @@
 package kitexgrpc
 
 import (
+	"context"
 	"net"
 	"reflect"
 	"testing"
@@ -41,6 +42,10 @@ func TestLayoutMismatchIsNamed(t *testing.T) {
 	}
 	require.NoError(t, compareServerConn(reflect.TypeFor[*serverConn]()))
 
+	for _, ctx := range []context.Context{t.Context(), context.WithValue(t.Context(), noKey{}, "x"), context.WithValue(t.Context(), noKey{}, &renamed{})} {
+		require.ErrorContains(t, limitStreams(ctx, 1), "v0.16.3")
+	}
+
 	type noState struct{ buf *struct{ c chan int } }
 	type noSubtype struct{ state uint32 }
 	type noBuffer struct {
@@ -57,3 +62,5 @@ func TestLayoutMismatchIsNamed(t *testing.T) {
 		require.ErrorContains(t, err, "v0.16.3", "%T", other)
 	}
 }
+
+type noKey struct{}

@@ -68,16 +68,16 @@ func (o *outbound) Read(p []byte) error {
 
 // checkCode returns io.EOF if the trailers' status is one that can be passed on.
 // Kitex lets a negative grpc-status through, as no code that exists, and takes
-// the code of grpc-status-details-bin for the status: an OK with details was
-// none.
+// the code of grpc-status-details-bin for the status: an OK with details may
+// have been none, and no answer is made up as OK.
 func (o *outbound) checkCode() error {
 	st := o.s.Status()
 	problem := ""
 	switch code := st.Code(); {
 	case code > math.MaxInt32:
 		problem = fmt.Sprintf("grpc-status %d is not a status code", int32(code))
-	case code == 0 && st.Message() != "" && len(st.Details()) > 0:
-		problem = "grpc-status-details-bin says OK where grpc-status does not"
+	case code == 0 && len(st.Details()) > 0:
+		problem = "grpc-status-details-bin says OK, and what grpc-status says is lost"
 	default:
 		return io.EOF
 	}

@@ -145,6 +145,21 @@ func (in *instance) pick() *conn {
 	return best
 }
 
+// isDown reports whether there is no connection because the last attempt has
+// failed, and starts another one when it is time.
+func (in *instance) isDown() bool {
+	if in.connections() > 0 {
+		return false
+	}
+	in.mu.Lock()
+	down := in.failed != nil
+	in.mu.Unlock()
+	if down {
+		_, _ = in.startDial() // if that fails, it is down
+	}
+	return down
+}
+
 func (in *instance) connections() int {
 	if ready := in.ready.Load(); ready != nil {
 		return len(*ready)

@@ -33,6 +33,9 @@ type TransServer struct {
 	// MaxHeaderBlock is the longest header block in bytes, as it crosses the
 	// wire, that a client may send before it is cut off.
 	MaxHeaderBlock int
+	// MaxStreams is how many streams a client may have open on a connection;
+	// more are refused with REFUSED_STREAM. 0 means no limit.
+	MaxStreams uint32
 	// Logger gets what concerns no call.
 	Logger *slog.Logger
 }
@@ -126,6 +129,12 @@ func (s *transServer) serve(conn net.Conn) {
 		return
 	}
 	defer s.handler.OnInactive(ctx, conn)
+	if s.MaxStreams > 0 {
+		if err := limitStreams(ctx, s.MaxStreams); err != nil {
+			s.Logger.Error("a connection cannot be served", "peer", conn.RemoteAddr().String(), "error", err)
+			return
+		}
+	}
 	if s.isClosed() {
 		s.serving.Go(s.sendGoAway) // Shutdown's came before this connection was known
 	}
