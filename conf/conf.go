@@ -23,9 +23,20 @@ type Config struct {
 	Timeouts Timeouts `yaml:"timeouts"`
 	// Limits bound what a client or a backend can make the proxy hold.
 	Limits Limits `yaml:"limits"`
+	// Transport is the HTTP/2 implementation on both sides: TransportNative or
+	// TransportKitex. Default TransportNative.
+	Transport string `yaml:"transport"`
 	// Log is how the proxy reports on itself.
 	Log Log `yaml:"log"`
 }
+
+// The values of Config.Transport.
+const (
+	// TransportNative is the proxy's own: exact, strict and cheap.
+	TransportNative = "native"
+	// TransportKitex is the one that Kitex brings.
+	TransportKitex = "kitex"
+)
 
 // Listener is one address that accepts gRPC calls in plaintext HTTP/2.
 type Listener struct {

@@ -27,7 +27,8 @@ func Default() *Config {
 			StreamWindow:         512 << 10,
 			ConnectionWindow:     2 << 20,
 		},
-		Log: Log{Level: "info", Format: "text"},
+		Transport: TransportNative,
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }
 

@@ -44,6 +44,7 @@ limits:
   connections: 6
   stream_window: 64KiB
   connection_window: 128KiB
+transport: kitex
 log: {level: warn, format: json}
 `), 0o600))
 
@@ -65,7 +66,8 @@ log: {level: warn, format: json}
 			Message: 1 << 20, HeaderList: 8 << 10, StreamsPerConnection: 5, Connections: 6,
 			StreamWindow: 64 << 10, ConnectionWindow: 128 << 10,
 		},
-		Log: Log{Level: "warn", Format: "json"},
+		Transport: TransportKitex,
+		Log:       Log{Level: "warn", Format: "json"},
 	}, c)
 }
 

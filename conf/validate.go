@@ -73,6 +73,7 @@ func (v *validator) allButListeners() {
 	v.routes()
 	v.timeouts()
 	v.limits()
+	v.transport()
 	v.log()
 }
 
@@ -181,6 +182,10 @@ func (v *validator) limits() {
 		v.badValue("limits.connection_window", l.ConnectionWindow.String(), "is less than limits.stream_window",
 			"write at least "+v.written("limits.stream_window", l.StreamWindow))
 	}
+}
+
+func (v *validator) transport() {
+	v.oneOf("transport", v.config.Transport, []string{TransportNative, TransportKitex})
 }
 
 func (v *validator) log() {

@@ -13,11 +13,29 @@ import (
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
-// frameMode is the target of the conformance suites: a proxy of its own before
-// each backend.
-func frameMode(t *testing.T, backend string) string {
-	cfg, err := conf.Simple("127.0.0.1:0", backend)
-	require.NoError(t, err)
+// The ways through the proxy, each of which is a target of the conformance
+// suites.
+var ways = map[string]struct {
+	change func(*conf.Config)
+	opts   handlertest.Options
+}{
+	"native": {change: func(c *conf.Config) { c.Transport = conf.TransportNative }},
+	// At debug level calls go through the relay that can tell about each.
+	"native, debug": {change: func(c *conf.Config) { c.Transport, c.Log.Level = conf.TransportNative, "debug" }},
+	"kitex":         {change: func(c *conf.Config) { c.Transport = conf.TransportKitex }, opts: notOnKitex},
+}
+
+// frameMode returns the target that puts a proxy of its own before each backend.
+func frameMode(change func(*conf.Config)) func(t *testing.T, backend string) string {
+	return func(t *testing.T, backend string) string {
+		cfg, err := conf.Simple("127.0.0.1:0", backend)
+		require.NoError(t, err)
+		change(cfg)
+		return startConformant(t, cfg)
+	}
+}
+
+func startConformant(t *testing.T, cfg *conf.Config) string {
 	p, err := proxy.New(cfg, proxy.WithLogger(faultLogger()))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -48,7 +66,13 @@ var notOnKitex = handlertest.Options{Skip: map[string]string{
 }}
 
 func TestConformance(t *testing.T) {
-	t.Run("grpc-go", func(t *testing.T) { handlertest.Suite(t, frameMode, notOnKitex) })
-	t.Run("Kitex", func(t *testing.T) { handlertest.SuiteKitex(t, frameMode, handlertest.Options{}) })
-	t.Run("Interop", func(t *testing.T) { handlertest.Interop(t, frameMode, handlertest.Options{}) })
+	quietKitex()
+	for name, way := range ways {
+		target := frameMode(way.change)
+		t.Run(name, func(t *testing.T) {
+			t.Run("grpc-go", func(t *testing.T) { handlertest.Suite(t, target, way.opts) })
+			t.Run("Kitex", func(t *testing.T) { handlertest.SuiteKitex(t, target, handlertest.Options{}) })
+			t.Run("Interop", func(t *testing.T) { handlertest.Interop(t, target, handlertest.Options{}) })
+		})
+	}
 }

@@ -153,7 +153,8 @@ func TestFaultBackendDiesInsideAMessage(t *testing.T) {
 		s.Conn().Hangup()
 	})
 	f := startFaultProxy(t, faultConfig(backend.Addr()))
-	r := f.call(f.safe(), faultMethod, nil)
+	// A raw client, since grpc-go's says only that the message ends early.
+	r := f.rawCall(f.dial(rawh2.Options{}), faultMethod, nil)
 	requireFailure(t, r, codes.Unavailable, stream.BackendDisconnected, "default", backend.Addr())
 	f.lives()
 }

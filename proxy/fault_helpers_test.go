@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -42,10 +43,17 @@ const (
 	faultHealthyMethod = "/fault.Healthy/Call"
 )
 
+// onKitex reports whether the fault tests are to show Kitex's transport instead
+// of the default one: with KITEXPROXY_TEST_TRANSPORT=kitex, as CI also runs them.
+func onKitex() bool { return os.Getenv("KITEXPROXY_TEST_TRANSPORT") == conf.TransportKitex }
+
 // faultConfig routes to a cluster "default" of these instances.
 func faultConfig(instances ...string) *conf.Config {
 	cfg := conf.Default()
 	cfg.Listeners = []conf.Listener{{Address: "127.0.0.1:0"}}
+	if onKitex() {
+		cfg.Transport = conf.TransportKitex
+	}
 	cfg.Clusters = map[string]*conf.Cluster{"default": {Instances: instances, Connections: 4}}
 	cfg.Default = &conf.Action{Cluster: "default", Mode: conf.ModeFrame}
 	return cfg
@@ -142,6 +150,7 @@ type callResult struct {
 	reason  string // of a local reply, "" for a backend's
 	body    []byte
 	took    time.Duration
+	reset   *http2.ErrCode // how a raw stream was reset, nil if it was not
 }
 
 // call makes a unary call with the gRPC client. Without a deadline in ctx the
@@ -214,7 +223,7 @@ func (f *faultProxy) result(s *rawh2.Stream) callResult {
 	reply, err := s.AwaitReply(f.safe())
 	require.NoError(f.t, err)
 	if reply.Reset != nil {
-		return callResult{code: 99, message: reply.Reset.Error(), body: reply.Body}
+		return callResult{code: 99, message: reply.Reset.Error(), body: reply.Body, reset: &reply.Reset.Code}
 	}
 	code, err := strconv.ParseUint(reply.Trailer.Get("grpc-status"), 10, 32)
 	if err != nil {

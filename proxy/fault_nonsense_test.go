@@ -33,6 +33,8 @@ type nonsense struct {
 	// code is the one that gRPC's mapping of HTTP statuses and of HTTP/2 error
 	// codes asks for, OK where any will do.
 	code codes.Code
+	// reset is the code of an RST_STREAM, which crosses as it is; nil for none.
+	reset *http2.ErrCode
 	// reason is the local reply's, "" where several are right.
 	reason stream.Reason
 	// kitexLimit says why the strict rule cannot be kept on Kitex's transport,
@@ -190,11 +192,11 @@ var resetCodes = map[http2.ErrCode]codes.Code{
 func resets() (cases []nonsense) {
 	for code := http2.ErrCodeNo; code <= http2.ErrCodeHTTP11Required; code++ {
 		cases = append(cases, nonsense{
-			name: "RST_STREAM " + code.String(), code: resetCodes[code],
+			name: "RST_STREAM " + code.String(), code: resetCodes[code], reset: &code,
 			answer: func(s *rawh2.Stream) { _ = s.Reset(code) },
 		})
 		cases = append(cases, nonsense{
-			name: "headers, RST_STREAM " + code.String(), code: resetCodes[code],
+			name: "headers, RST_STREAM " + code.String(), code: resetCodes[code], reset: &code,
 			answer: func(s *rawh2.Stream) {
 				_ = s.Headers(rawh2.ResponseFields(), false)
 				_ = s.Message(0, []byte("reply"))
@@ -223,13 +225,20 @@ func TestFaultNonsenseFromBackend(t *testing.T) {
 			other := f.startBystander()
 			for _, c := range cases {
 				t.Run(c.name, func(t *testing.T) {
-					if raceDetector && c.kitexRace != "" {
+					if raceDetector && onKitex() && c.kitexRace != "" {
 						t.Skip("a data race of Kitex's: " + c.kitexRace)
 					}
 					f := f.in(t)
 					before := reservedHeap()
 					r := f.rawCallWith(rawh2.F("case", c.name))
-					if problem := c.problemWith(r); problem != "" && c.kitexLimit != "" {
+					if !onKitex() && c.reset != nil && *c.reset != http2.ErrCodeRefusedStream {
+						require.NotNil(t, r.reset, "code %v, message %q", r.code, r.message)
+						require.Equal(t, *c.reset, *r.reset, "a reset is passed on as it came")
+						f.lives()
+						other.echoes(t)
+						return
+					}
+					if problem := c.problemWith(r); problem != "" && c.kitexLimit != "" && onKitex() {
 						t.Skipf("%s; Kitex: %s", problem, c.kitexLimit)
 					} else if problem != "" {
 						t.Error(problem)

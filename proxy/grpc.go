@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/cloudwego/kitex/server"
 
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+	"github.com/kitexproxy/kitexproxy/handler/kitexhost"
 )
 
 // servers are the Kitex servers of a proxy, one for each listener.
@@ -43,25 +45,50 @@ func newServer(r *Relay, ln net.Listener, exit <-chan error) server.Server {
 
 // ServerOptions returns the options that make a Kitex server take calls as
 // kitexproxy does: the relay's Unknown as its handler of unknown services, the
-// configuration's limits, windows and keepalive, and an exit wait time that
-// lets the relay end the calls. Kitex services registered with it are served
-// as ever. A server with options of its own needs none but
+// configuration's transport, limits, windows and keepalive, and an exit wait
+// time that lets the relay end the calls. Kitex services registered with it are
+// served as ever. A server with options of its own needs none but
 // WithGRPCUnknownServiceHandler.
 func (r *Relay) ServerOptions() []server.Option {
-	limits, timeouts := &r.cfg.Limits, &r.cfg.Timeouts
-	return []server.Option{
+	common := []server.Option{
 		server.WithGRPCUnknownServiceHandler(r.Unknown),
 		// The relay ends the calls in time; Kitex would only cut them off.
-		server.WithExitWaitTime(time.Duration(timeouts.Shutdown) + kitexExitMargin),
-		server.WithTransServerFactory(&kitexgrpc.TransServer{
-			MaxConnections:   limits.Connections,
-			HandshakeTimeout: time.Duration(timeouts.Keepalive),
-			// A block is shorter than its list, but for long runs of
-			// characters that Huffman coding makes longer.
-			MaxHeaderBlock: 2 * int(limits.HeaderList),
-			MaxStreams:     uint32(limits.StreamsPerConnection),
-			Logger:         r.log,
-		}),
+		server.WithExitWaitTime(time.Duration(r.cfg.Timeouts.Shutdown) + kitexExitMargin),
+	}
+	if r.native != nil {
+		return append(common, r.nativeOptions()...)
+	}
+	return append(common, r.kitexOptions()...)
+}
+
+func (r *Relay) transServer() *kitexhost.TransServer {
+	return &kitexhost.TransServer{
+		MaxConnections:   r.cfg.Limits.Connections,
+		HandshakeTimeout: time.Duration(r.cfg.Timeouts.Keepalive),
+		Logger:           r.log,
+	}
+}
+
+// nativeOptions are those for the proxy's own transport.
+func (r *Relay) nativeOptions() []server.Option {
+	return []server.Option{
+		server.WithTransServerFactory(r.transServer()),
+		server.WithTransHandlerFactory(&kitexhost.Factory{Config: r.native.config()}),
+	}
+}
+
+// kitexOptions are those for Kitex's transport.
+func (r *Relay) kitexOptions() []server.Option {
+	limits, timeouts := &r.cfg.Limits, &r.cfg.Timeouts
+	conns := r.transServer()
+	// A block is shorter than its list, but for long runs of characters that
+	// Huffman coding makes longer.
+	conns.Prepare = kitexgrpc.Prepare(2 * int(limits.HeaderList))
+	conns.Begin = func(ctx context.Context) error {
+		return kitexgrpc.LimitStreams(ctx, uint32(limits.StreamsPerConnection))
+	}
+	return []server.Option{
+		server.WithTransServerFactory(conns),
 		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),
 		server.WithGRPCMaxConcurrentStreams(uint32(limits.StreamsPerConnection)),
 		server.WithGRPCMaxHeaderListSize(uint32(limits.HeaderList)),

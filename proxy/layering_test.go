@@ -18,12 +18,20 @@ var mayImport = map[string][]string{
 	"conf":              {},
 	"resolver":          {"conf"},
 	"handler/stream":    {},
-	"handler/kitexgrpc": {"handler/stream"},
+	"handler/upstream":  {"handler/stream"},
+	"handler/kitexgrpc": {"handler/stream", "handler/upstream"},
+	"handler/h2":        {},
+	"handler/h2grpc":    {"handler/stream", "handler/upstream", "handler/h2"},
+	"handler/frame":     {"handler/stream", "handler/upstream", "handler/h2", "handler/h2grpc", "resolver"},
+	"handler/kitexhost": {"handler/h2"},
 	"handler":           {"handler/stream", "resolver", "conf"},
-	"proxy":             {"conf", "resolver", "handler", "handler/stream", "handler/kitexgrpc"},
-	"proxy/demo":        {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy"},
-	"proxy/cli":         {"conf", "proxy", "proxy/demo"},
-	"kitex_gen/echo":    {},
+	"proxy": {
+		"conf", "resolver", "handler", "handler/stream", "handler/upstream",
+		"handler/kitexgrpc", "handler/kitexhost", "handler/h2", "handler/h2grpc", "handler/frame",
+	},
+	"proxy/demo":     {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy"},
+	"proxy/cli":      {"conf", "proxy", "proxy/demo"},
+	"kitex_gen/echo": {},
 	// For tests only.
 	"kitex_gen/echo/echo":               {"kitex_gen/echo"},
 	"handler/handlertest":               {"handler/handlertest/rawh2", "handler/handlertest/interopclient", "kitex_gen/echo", "kitex_gen/echo/echo"},
@@ -51,7 +59,7 @@ func TestImportsPointOneWay(t *testing.T) {
 // TestRelayKnowsNoTransport: a second transport must fit behind the same two
 // interfaces.
 func TestRelayKnowsNoTransport(t *testing.T) {
-	for _, name := range []string{"handler", "handler/stream", "resolver", "conf"} {
+	for _, name := range []string{"handler", "handler/stream", "handler/upstream", "resolver", "conf"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/"+name).Output()
 		require.NoError(t, err)
 		require.NotContains(t, string(out), "github.com/cloudwego/kitex", "%s depends on Kitex", name)

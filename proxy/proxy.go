@@ -19,6 +19,7 @@ type Proxy struct {
 	cfg   *conf.Config
 	log   *slog.Logger
 	relay *Relay
+	probe string // the method of the call that shows that a listener works
 
 	ready chan struct{} // closed once calls are answered on all listeners
 	addrs []net.Addr    // set before ready is closed
@@ -32,7 +33,8 @@ func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
 	o := newOptions(opts)
 	p := &Proxy{cfg: cfg, log: o.logger, relay: newRelay(cfg, o), ready: make(chan struct{})}
 	// Nobody can guess the method, so it hides no backend's.
-	p.relay.server.ProbeMethod = "/kitexproxy.Probe" + rand.Text() + "/Ready"
+	p.probe = "/kitexproxy.Probe" + rand.Text() + "/Ready"
+	p.relay.answerProbe(p.probe)
 	return p, nil
 }
 
@@ -102,7 +104,7 @@ var errNotServing = errors.New("the listener does not answer")
 
 func (p *Proxy) probeAll(ctx context.Context) error {
 	for _, addr := range p.addrs {
-		if err := kitexgrpc.Probe(ctx, conf.FormatAddress(addr), p.relay.server.ProbeMethod); err != nil {
+		if err := kitexgrpc.Probe(ctx, conf.FormatAddress(addr), p.probe); err != nil {
 			return fmt.Errorf("listener %s does not work: %w", addr, err)
 		}
 	}
@@ -126,7 +128,7 @@ func (p *Proxy) drain(s *servers) {
 	case <-stopped: // the connections are gone, and no call can come any more
 	case <-ctx.Done():
 	}
-	p.relay.handler.Shutdown(ctx)
+	p.relay.endCalls(ctx)
 	select {
 	case <-stopped:
 	case <-time.After(max(time.Until(end), flushTime)):

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/streaming"
@@ -10,6 +11,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
@@ -19,9 +21,18 @@ import (
 type Relay struct {
 	cfg      *conf.Config
 	log      *slog.Logger
+	routes   *resolver.Table
 	handler  *handler.Handler
-	backends *kitexgrpc.Backends
+	backends backends
 	server   *kitexgrpc.Server
+	native   *native // nil with transport: kitex
+}
+
+// backends are the connections to backends, of either transport.
+type backends interface {
+	handler.Backends
+	Stats() upstream.Stats
+	Close()
 }
 
 // Option changes how a Relay or a Proxy is built.
@@ -55,28 +66,53 @@ func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 }
 
 func newRelay(cfg *conf.Config, o *options) *Relay {
-	connections := make(map[string]int, len(cfg.Clusters))
-	for name, c := range cfg.Clusters {
-		connections[name] = c.Connections
+	r := &Relay{cfg: cfg, log: o.logger, routes: resolver.New(cfg)}
+	if cfg.Transport == conf.TransportNative {
+		r.native = newNative(r)
+		r.backends = r.native.backends
+	} else {
+		pool := r.poolOptions()
+		r.backends = kitexgrpc.NewBackends(kitexgrpc.Options{
+			ConnectTimeout:   pool.ConnectTimeout,
+			IdleTimeout:      pool.IdleTimeout,
+			Connections:      pool.Connections,
+			Logger:           pool.Logger,
+			StreamWindow:     uint32(cfg.Limits.StreamWindow),
+			ConnectionWindow: uint32(cfg.Limits.ConnectionWindow),
+			MaxHeaderList:    uint32(cfg.Limits.HeaderList),
+		})
 	}
-	r := &Relay{cfg: cfg, log: o.logger}
-	r.backends = kitexgrpc.NewBackends(kitexgrpc.Options{
-		ConnectTimeout:   time.Duration(cfg.Timeouts.Connect),
-		IdleTimeout:      time.Duration(cfg.Timeouts.IdleConnection),
-		StreamWindow:     uint32(cfg.Limits.StreamWindow),
-		ConnectionWindow: uint32(cfg.Limits.ConnectionWindow),
-		MaxHeaderList:    uint32(cfg.Limits.HeaderList),
-		Connections:      connections,
-		Logger:           o.logger,
-	})
 	r.handler = handler.New(handler.Options{
-		Resolver:   resolver.New(cfg),
+		Resolver:   r.routes,
 		Backends:   r.backends,
 		MaxMessage: uint32(cfg.Limits.Message),
 		Logger:     o.logger,
 	})
 	r.server = &kitexgrpc.Server{Serve: r.handler.Serve, MaxStreams: cfg.Limits.StreamsPerConnection}
 	return r
+}
+
+func (r *Relay) poolOptions() upstream.Options {
+	connections := make(map[string]int, len(r.cfg.Clusters))
+	for name, c := range r.cfg.Clusters {
+		connections[name] = c.Connections
+	}
+	return upstream.Options{
+		ConnectTimeout: time.Duration(r.cfg.Timeouts.Connect),
+		IdleTimeout:    time.Duration(r.cfg.Timeouts.IdleConnection),
+		Connections:    connections,
+		Logger:         r.log,
+	}
+}
+
+// answerProbe has calls of method answered on the spot; see kitexgrpc.Probe. It
+// is for before the first call.
+func (r *Relay) answerProbe(method string) {
+	r.server.ProbeMethod = method
+	if r.native != nil {
+		r.native.calls.ProbeMethod = method
+		r.native.calls.ProbeAnswer = kitexgrpc.ProbeAnswer()
+	}
 }
 
 // Unknown carries one call. It is the argument of Kitex's
@@ -89,8 +125,21 @@ func (r *Relay) Unknown(ctx context.Context, method string, st streaming.Stream)
 // still run when ctx ends, and closes the connections to backends. The Kitex
 // server should have been told to stop before.
 func (r *Relay) Shutdown(ctx context.Context) {
-	r.handler.Shutdown(ctx)
+	r.endCalls(ctx)
 	r.backends.Close()
+}
+
+// endCalls returns when no call is left, ending those that still run when ctx
+// ends.
+func (r *Relay) endCalls(ctx context.Context) {
+	if r.native == nil {
+		r.handler.Shutdown(ctx)
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { r.handler.Shutdown(ctx) })
+	both.Go(func() { r.native.frames.Shutdown(ctx) })
+	both.Wait()
 }
 
 // Stats is a snapshot of what is going on.
@@ -106,8 +155,12 @@ type Stats struct {
 // Stats returns the present figures.
 func (r *Relay) Stats() Stats {
 	b := r.backends.Stats()
+	calls := r.handler.ActiveCalls()
+	if r.native != nil {
+		calls += r.native.frames.ActiveCalls()
+	}
 	return Stats{
-		ActiveCalls:        r.handler.ActiveCalls(),
+		ActiveCalls:        calls,
 		BackendConnections: b.Connections,
 		BackendStreams:     b.Streams,
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
 )
 
 func TestMain(m *testing.M) {
@@ -64,60 +65,32 @@ func open(t *testing.T, b *Backends, address string) stream.Outbound {
 	return out
 }
 
-func TestOneConnectionCarriesManyStreams(t *testing.T) {
-	s := listen(t, rawh2.Options{}, hold)
-	b := newBackends(t, nil)
-	for range busyStreams {
-		defer open(t, b, s.Addr()).Abort()
-	}
-	require.Equal(t, Stats{Connections: 1, Streams: busyStreams}, b.Stats())
-}
-
-func TestBusyInstancesGetMoreConnectionsUpToTheLimit(t *testing.T) {
-	s := listen(t, rawh2.Options{}, hold)
-	b := newBackends(t, func(o *Options) { o.Connections["c"] = 2 })
-	for range 4 * busyStreams {
-		defer open(t, b, s.Addr()).Abort()
-	}
-	require.Eventually(t, func() bool { return b.Stats().Connections == 2 }, safety, tick)
-	for range busyStreams {
-		defer open(t, b, s.Addr()).Abort()
-	}
-	require.Len(t, s.Conns(), 2)
-	require.Equal(t, int64(5*busyStreams), b.Stats().Streams)
-}
-
 // TestStreamsSpreadOverTheConnectionsThatTakeThem: streams that stay open fill
-// every connection up to the backend's limit, and one more waits for an end.
+// every connection up to what the backend's SETTINGS allow, and one more waits
+// for an end.
 func TestStreamsSpreadOverTheConnectionsThatTakeThem(t *testing.T) {
 	const limit, conns = 3, 4
 	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, limit)}}, hold)
 	b := newBackends(t, func(o *Options) { o.Connections["c"] = conns })
-	opened := make(chan stream.Outbound, limit*conns)
-	for range limit * conns {
-		go func() { // ends when the stream is open
-			out, err := b.Open(t.Context(), "c", s.Addr(), request())
-			if err == nil {
-				opened <- out
-			}
-		}()
-	}
 	var all []stream.Outbound
 	for range limit * conns {
-		all = append(all, <-opened)
+		all = append(all, open(t, b, s.Addr()))
 	}
-	require.Equal(t, Stats{Connections: conns, Streams: limit * conns}, b.Stats())
+	require.Equal(t, upstream.Stats{Connections: conns, Streams: limit * conns}, b.Stats())
 
 	waiting := make(chan stream.Outbound)
-	go func() { waiting <- open(t, b, s.Addr()) }() // ends when a stream has
-	inst, err := b.instance("c", s.Addr())
-	require.NoError(t, err)
-	require.Eventually(t, func() bool { return inst.waiting.Load() == 1 }, safety, tick)
+	go func() { // ends when a stream has
+		out, _ := b.Open(t.Context(), "c", s.Addr(), request())
+		waiting <- out
+	}()
 	all[0].Abort()
 	all[0] = <-waiting
+	require.NotNil(t, all[0])
 	for _, out := range all {
 		out.Abort()
 	}
+	require.Equal(t, upstream.Stats{Connections: conns}, b.Stats())
+	require.Len(t, s.Conns(), conns)
 }
 
 func TestWaitingForAStreamEndsWithTheCall(t *testing.T) {
@@ -163,18 +136,6 @@ func TestRetiredConnectionsAreStillWatched(t *testing.T) {
 	}
 }
 
-func TestConnectionRetiresBeforeItsStreamNumbersEnd(t *testing.T) {
-	s := listen(t, rawh2.Options{}, answerOK)
-	b := newBackends(t, nil)
-	requireAnswer(t, b, s.Addr())
-	inst, err := b.instance("c", s.Addr())
-	require.NoError(t, err)
-	inst.list()[0].opened.Store(maxStreamsOpened - 1)
-	requireAnswer(t, b, s.Addr())
-	requireAnswer(t, b, s.Addr())
-	require.Len(t, s.Conns(), 2)
-}
-
 func TestABurstSharesOneDial(t *testing.T) {
 	s := listen(t, rawh2.Options{WithholdSettings: true}, hold)
 	b := newBackends(t, nil)
@@ -204,6 +165,7 @@ func TestStreamLimitOfTheBackendIsAwaited(t *testing.T) {
 	}
 	calls.Wait()
 	require.Len(t, s.Streams(), 20, "none was refused and sent again")
+	require.Len(t, s.Conns(), 1)
 }
 
 // requireAnswer makes a call that answerOK answers.
@@ -285,7 +247,9 @@ func TestUnreachable(t *testing.T) {
 		"a bad address": {"nonsense", "missing port"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
 			b := newBackends(t, func(o *Options) {
+				o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 				if name == "silent" {
 					o.ConnectTimeout = 50 * time.Millisecond
 				}
@@ -297,24 +261,10 @@ func TestUnreachable(t *testing.T) {
 			require.True(t, f.Unprocessed)
 			require.Contains(t, f.Message, `cluster "c": instance `+test.address)
 			require.Contains(t, f.Message, test.says)
+			require.Contains(t, log.String(), "cannot be reached")
+			require.True(t, b.Down("c", test.address))
 		})
 	}
-}
-
-// Down never waits, and finds out in the background when that is over.
-func TestDown(t *testing.T) {
-	s := listen(t, rawh2.Options{}, answerOK)
-	b := newBackends(t, nil)
-	require.False(t, b.Down("c", s.Addr()), "nothing is known yet")
-	s.Close()
-	_, err := b.Open(t.Context(), "c", s.Addr(), request())
-	require.Error(t, err)
-	require.True(t, b.Down("c", s.Addr()))
-	back, err := rawh2.Listen(s.Addr(), rawh2.Options{}, answerOK)
-	require.NoError(t, err)
-	defer back.Close()
-	require.Eventually(t, func() bool { return !b.Down("c", s.Addr()) }, safety, tick)
-	open(t, b, s.Addr()).Abort()
 }
 
 func TestOpenEndsWithTheCall(t *testing.T) {
@@ -344,46 +294,4 @@ func TestCloseEndsEverything(t *testing.T) {
 	require.Equal(t, stream.BackendDisconnected, stream.AsFailure(err).Reason)
 	_, err = b.Open(t.Context(), "c", s.Addr(), request())
 	require.Equal(t, stream.BackendUnreachable, stream.AsFailure(err).Reason)
-}
-
-func TestInstanceThatGoesAndComesIsLoggedOnceEach(t *testing.T) {
-	var lines syncBuffer
-	b := newBackends(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&lines, nil)) })
-	s := listen(t, rawh2.Options{}, answerOK)
-	requireAnswer(t, b, s.Addr())
-	s.Close()
-	require.Eventually(t, func() bool { return b.Stats().Connections == 0 }, safety, tick)
-	for range 3 {
-		_, err := b.Open(t.Context(), "c", s.Addr(), request())
-		require.Error(t, err)
-	}
-	again, err := rawh2.Listen(s.Addr(), rawh2.Options{}, answerOK)
-	require.NoError(t, err)
-	t.Cleanup(again.Close)
-	require.Eventually(t, func() bool {
-		out, err := b.Open(t.Context(), "c", s.Addr(), request())
-		if err == nil {
-			out.Abort()
-		}
-		return err == nil
-	}, safety, tick)
-	require.Equal(t, 1, strings.Count(lines.String(), "cannot be reached"), lines.String())
-	require.Equal(t, 1, strings.Count(lines.String(), "is back"), lines.String())
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -6,59 +6,62 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
 )
 
-// conn is one HTTP/2 connection to a backend instance.
-type conn struct {
+// transport is one HTTP/2 connection to a backend instance.
+type transport struct {
 	tr      grpc.ClientTransport
 	watched *watchedConn
-
-	// streams counts the open streams, limit is how many the backend allows.
-	streams atomic.Int64
-	limit   int64
-	// retired is true once it takes no new streams.
-	retired atomic.Bool
-	// opened is how many streams there have been.
-	opened atomic.Int64
-	// lastUse is when the last stream ended, in nanoseconds since 1970.
-	lastUse atomic.Int64
 }
 
-// events tells a connection's owner what becomes of it.
-type events struct {
-	retired func(*conn) // it takes no new streams any more
-	closed  func(*conn) // it is over, and was never or has been retired
+var _ upstream.Transport = (*transport)(nil)
+
+func (t *transport) Usable() bool {
+	a, ok := t.tr.(grpc.IsActive)
+	return !ok || a.IsActive()
+}
+
+func (t *transport) Stuck() bool { return t.watched.readerGone() }
+
+func (t *transport) Close(cause error) { _ = t.tr.Close(cause) }
+
+// dial is the upstream.Dial of these connections. The stream limit is that of
+// the backend's first SETTINGS: Kitex heeds later ones, and does not say so.
+func (o *Options) dial(ctx context.Context, address string, ev upstream.Events) (upstream.Transport, int64, error) {
+	t, err := connect(ctx, address, o, ev)
+	if err != nil {
+		return nil, 0, err
+	}
+	return t, t.watched.maxStreams(), nil
 }
 
 // connect opens a connection to address and waits until the backend's SETTINGS
 // are in force. ctx bounds all of it.
-func connect(ctx context.Context, address string, opts *Options, ev events) (*conn, error) {
+func connect(ctx context.Context, address string, opts *Options, ev upstream.Events) (*transport, error) {
 	network, address := splitAddress(address)
 	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: limitUnacknowledged}
 	nc, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, dialError(err)
 	}
-	c := &conn{watched: watch(nc, int(opts.MaxHeaderList))}
-	c.lastUse.Store(time.Now().UnixNano())
+	watched := watch(nc, int(opts.MaxHeaderList))
 	// The connection outlives the call that opened it.
-	tr, err := grpc.NewClientTransportWithConfig(context.Background(), c.watched, opts.connectOptions(), grpc.ClientConfig{
-		OnGoAway: func(context.Context, grpc.ClientTransport, grpc.GoAwayReason) { ev.retired(c) },
-		OnClose:  func(context.Context, grpc.ClientTransport, error) { ev.closed(c) },
+	tr, err := grpc.NewClientTransportWithConfig(context.Background(), watched, opts.connectOptions(), grpc.ClientConfig{
+		OnGoAway: func(context.Context, grpc.ClientTransport, grpc.GoAwayReason) { ev.Retired() },
+		OnClose:  func(context.Context, grpc.ClientTransport, error) { ev.Closed() },
 	})
 	if err != nil {
 		_ = nc.Close()
 		return nil, errNoHTTP2
 	}
-	c.tr = tr
 	select {
-	case <-c.watched.settled:
-		c.limit = c.watched.maxStreams()
-		return c, nil
+	case <-watched.settled:
+		return &transport{tr: tr, watched: watched}, nil
 	case <-tr.Error():
 		return nil, errNoHTTP2
 	case <-ctx.Done():
@@ -92,15 +95,4 @@ func splitAddress(address string) (network, addr string) {
 		return "unix", path
 	}
 	return "tcp", address
-}
-
-func (c *conn) idleSince() time.Time { return time.Unix(0, c.lastUse.Load()) }
-
-// reserve counts a stream in, unless the connection takes none.
-func (c *conn) reserve() bool {
-	if c.streams.Add(1) <= c.limit && !c.retired.Load() {
-		return true
-	}
-	c.streams.Add(-1)
-	return false
 }

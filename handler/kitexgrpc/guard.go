@@ -6,6 +6,18 @@ import (
 	"net"
 )
 
+// Prepare returns a function that prepares client connections for Kitex's
+// transport, for a TransServer. maxHeaderBlock is the longest header block in
+// bytes, as it crosses the wire, that a client may send before it is cut off.
+func Prepare(maxHeaderBlock int) func(net.Conn) net.Conn {
+	return func(c net.Conn) net.Conn {
+		return &guardedConn{
+			Conn:  yieldingConn{c},
+			guard: headerGuard{limit: maxHeaderBlock, skip: clientPrefaceLen},
+		}
+	}
+}
+
 // guardedConn ends a connection whose peer sends a header block without end.
 //
 // Kitex counts the fields of a header list, but goes on taking in the frames of

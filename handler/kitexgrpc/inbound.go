@@ -46,9 +46,9 @@ func newInbound(ctx context.Context, st streaming.Stream) (*inbound, error) {
 	}
 	in := &inbound{ctx: ctx, tr: tr, s: s, empty: requestComplete(s) && nothingQueued(s), leave: func() {}}
 	in.req = stream.Request{
-		Method:         s.Method(),
-		ContentSubtype: s.ContentSubtype(),
-		Encoding:       s.RecvCompress(),
+		Method:      s.Method(),
+		ContentType: contentTypeFor(s.ContentSubtype()),
+		Encoding:    s.RecvCompress(),
 		// Kitex keeps what the client accepts as what the server is to
 		// send with, see SetSendCompress below.
 		AcceptEncoding: s.SendCompress(),
@@ -95,9 +95,23 @@ func (in *inbound) WriteHeader(h *stream.Header) error {
 // answerIn sets the content type of the response, unless it is "" or has gone
 // out before.
 func (in *inbound) answerIn(contentType string) {
-	if rest, ok := strings.CutPrefix(contentType, "application/grpc"); ok {
-		setContentSubtype(in.s, strings.TrimLeft(rest, "+;"))
+	if contentType != "" {
+		setContentSubtype(in.s, subtypeOf(contentType))
 	}
+}
+
+// Kitex knows content types by what follows "application/grpc+".
+const grpcContentType = "application/grpc"
+
+func contentTypeFor(subtype string) string {
+	if subtype == "" {
+		return grpcContentType
+	}
+	return grpcContentType + "+" + subtype
+}
+
+func subtypeOf(contentType string) string {
+	return strings.TrimLeft(strings.TrimPrefix(contentType, grpcContentType), "+;")
 }
 
 func (in *inbound) Write(b []byte) error {

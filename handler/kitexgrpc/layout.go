@@ -134,11 +134,11 @@ func compareServerConn(t reflect.Type) error {
 	return nil
 }
 
-// limitStreams holds the client of a connection to limit streams, as Kitex has
+// LimitStreams holds the client of a connection to limit streams, as Kitex has
 // told it to: more are refused with REFUSED_STREAM. A stream counts until its
 // trailers have been written, whoever is to blame for the wait. ctx is what
 // Kitex's OnActive has returned; the connection must not be read from yet.
-func limitStreams(ctx context.Context, limit uint32) error {
+func LimitStreams(ctx context.Context, limit uint32) error {
 	field, err := findMaxStreams(reflect.ValueOf(ctx))
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func TestLayoutMismatchIsNamed(t *testing.T) {
 	require.NoError(t, compareServerConn(reflect.TypeFor[*serverConn]()))
 
 	for _, ctx := range []context.Context{t.Context(), context.WithValue(t.Context(), noKey{}, "x"), context.WithValue(t.Context(), noKey{}, &renamed{})} {
-		require.ErrorContains(t, limitStreams(ctx, 1), "v0.16.3")
+		require.ErrorContains(t, LimitStreams(ctx, 1), "v0.16.3")
 	}
 
 	type noState struct{ buf *struct{ c chan int } }

@@ -2,7 +2,9 @@ package kitexgrpc
 
 import (
 	"context"
+	"encoding/base64"
 	"strconv"
+	"strings"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
@@ -35,7 +37,7 @@ func fromMD(md metadata.MD) stream.Metadata {
 			continue
 		}
 		for _, v := range values {
-			out = append(out, stream.Field{Key: k, Value: v})
+			out = append(out, stream.Field{Key: k, Value: toWire(k, v)})
 		}
 	}
 	return out
@@ -60,9 +62,32 @@ func toMD(m stream.Metadata) metadata.MD {
 	}
 	md := make(metadata.MD, len(m))
 	for _, f := range m {
-		md[f.Key] = append(md[f.Key], f.Value)
+		md[f.Key] = append(md[f.Key], fromWire(f.Key, f.Value))
 	}
 	return md
+}
+
+// Kitex decodes and encodes the values of "-bin" keys, stream.Metadata has them
+// as they cross the wire.
+const binSuffix = "-bin"
+
+func toWire(key, value string) string {
+	if !strings.HasSuffix(key, binSuffix) {
+		return value
+	}
+	return base64.RawStdEncoding.EncodeToString([]byte(value))
+}
+
+// fromWire leaves a value that is not base64 as it is: Kitex encodes it.
+func fromWire(key, value string) string {
+	if !strings.HasSuffix(key, binSuffix) {
+		return value
+	}
+	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(value, "="))
+	if err != nil {
+		return value
+	}
+	return string(b)
 }
 
 // outgoing puts what a request says beyond grpc.CallHdr into the context that
@@ -81,7 +106,7 @@ func outgoing(ctx context.Context, req *stream.Request) context.Context {
 		kv = append(kv, "grpc-accept-encoding", req.AcceptEncoding)
 	}
 	for _, f := range req.Metadata {
-		kv = append(kv, f.Key, f.Value)
+		kv = append(kv, f.Key, fromWire(f.Key, f.Value))
 	}
 	if len(kv) == 0 {
 		return ctx

@@ -16,13 +16,14 @@ import (
 	"github.com/cloudwego/kitex/pkg/utils"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
 )
 
 // outbound is a stream on a Kitex client transport.
 type outbound struct {
 	ctx   context.Context
-	inst  *instance
-	conn  *conn
+	conn  *upstream.Conn
+	tr    grpc.ClientTransport // of conn
 	s     *grpc.Stream
 	where where
 
@@ -92,7 +93,7 @@ func (o *outbound) Write(b []byte, last bool) error {
 	if last {
 		opts = lastOfAll
 	}
-	return o.conn.tr.Write(o.s, nil, b, opts)
+	return o.tr.Write(o.s, nil, b, opts)
 }
 
 // The transport reads these and never changes them.
@@ -140,9 +141,9 @@ func (o *outbound) Abort() {
 		return
 	}
 	if !o.ended.Load() {
-		o.conn.tr.CloseStream(o.s, errAborted)
+		o.tr.CloseStream(o.s, errAborted)
 	}
-	o.inst.release(o.conn)
+	o.conn.Release()
 }
 
 var errAborted = status.Err(1, "given up by the proxy")

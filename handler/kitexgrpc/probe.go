@@ -5,16 +5,23 @@ import (
 	"fmt"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
 // probeAnswer is the status message that answers a call of Server.ProbeMethod.
 const probeAnswer = "kitexproxy is ready"
 
+// ProbeAnswer is what answers a call of Probe's method, on any transport.
+func ProbeAnswer() *stream.Trailer {
+	return &stream.Trailer{Status: stream.Status{Code: stream.Unimplemented, Message: probeAnswer}}
+}
+
 // Probe makes a call of method, a Server.ProbeMethod, to address and returns
 // nil if that server answered. It shows that the port accepts calls, and that
 // the Kitex behind it is one that this package can work with.
 func Probe(ctx context.Context, address, method string) error {
-	c, err := connect(ctx, address, &Options{MaxHeaderList: probeHeaders}, events{retired: func(*conn) {}, closed: func(*conn) {}})
+	c, err := connect(ctx, address, &Options{MaxHeaderList: probeHeaders}, unheard{})
 	if err != nil {
 		return err
 	}
@@ -32,6 +39,13 @@ func Probe(ctx context.Context, address, method string) error {
 	}
 	return nil
 }
+
+// unheard is for a connection that is used once: what becomes of it shows.
+type unheard struct{}
+
+func (unheard) Retired()    {}
+func (unheard) Limit(int64) {}
+func (unheard) Closed()     {}
 
 // probeHeaders is ample for the answer to a probe.
 const probeHeaders = 64 << 10

@@ -46,7 +46,7 @@ func (s *Server) Unknown(ctx context.Context, _ string, st streaming.Stream) err
 	}
 	in.leave = func() { s.open.leave(in.tr) }
 	if s.ProbeMethod != "" && in.req.Method == s.ProbeMethod {
-		in.Finish(&stream.Trailer{Status: stream.Status{Code: stream.Unimplemented, Message: probeAnswer}})
+		in.Finish(ProbeAnswer())
 		return nil
 	}
 	s.Serve(in)

@@ -12,10 +12,12 @@ const (
 	Canceled          Code = 1
 	Unknown           Code = 2
 	DeadlineExceeded  Code = 4
+	PermissionDenied  Code = 7
 	ResourceExhausted Code = 8
 	Unimplemented     Code = 12
 	Internal          Code = 13
 	Unavailable       Code = 14
+	Unauthenticated   Code = 16
 )
 
 var codeNames = [...]string{

@@ -53,6 +53,9 @@ type Failure struct {
 	// Unprocessed is true when the backend has certainly not begun the
 	// call, so that sending it again cannot do anything twice.
 	Unprocessed bool
+	// Reset is the RST_STREAM code with which a backend ended the call, nil
+	// if it did not.
+	Reset *uint32
 }
 
 // Error returns reason and message.
@@ -63,6 +66,7 @@ func (f *Failure) Trailer() *Trailer {
 	return &Trailer{
 		Status:   Status{Code: f.Code, Message: f.Message},
 		Metadata: Metadata{{Key: ReasonKey, Value: string(f.Reason)}},
+		Reset:    f.Reset,
 	}
 }
 

@@ -100,9 +100,8 @@ type Request struct {
 	Method string
 	// Authority is the :authority the client asked for.
 	Authority string
-	// ContentSubtype is what follows "application/grpc+" in the content
-	// type, "" when nothing does.
-	ContentSubtype string
+	// ContentType is the request's, "application/grpc" and what may follow.
+	ContentType string
 	// Encoding is grpc-encoding, the compression of the request's messages;
 	// "" when absent.
 	Encoding string
@@ -119,6 +118,8 @@ type Header struct {
 	// Encoding is grpc-encoding, the compression of the response's
 	// messages; "" when absent.
 	Encoding string
+	// AcceptEncoding is grpc-accept-encoding as it came; "" when absent.
+	AcceptEncoding string
 	// Metadata is everything else.
 	Metadata Metadata
 }
@@ -130,10 +131,13 @@ type Trailer struct {
 	// ContentType is that of a trailers-only response, "" to answer in the
 	// request's.
 	ContentType string
+	// Reset is the RST_STREAM code with which the backend ended the call, if
+	// it did. A transport that can passes it on instead of the rest.
+	Reset *uint32
 }
 
 // Metadata is an ordered list of custom metadata. Keys are lower-case; values
-// of keys ending in "-bin" are the decoded bytes. Keys that the protocol
+// are as they cross the wire: those of keys ending in "-bin" in base64. Keys that the protocol
 // itself uses (pseudo-headers, content-type, te, grpc-timeout, grpc-encoding,
 // grpc-status and the like) are never in it.
 type Metadata []Field

@@ -1,4 +1,4 @@
-package kitexgrpc
+package kitexhost
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 )
 
 // TransServer accepts the connections of a Kitex server on net.Conn: it is what
-// server.WithTransServerFactory takes, together with
-// server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()).
+// server.WithTransServerFactory takes, together with a Factory or with Kitex's
+// own nphttp2.NewSvrTransHandlerFactory().
 //
 // Kitex has two of its own, and neither will do for a proxy. The one on netpoll
 // goes on reading what a client sends while its HTTP/2 transport holds back,
@@ -30,12 +30,12 @@ type TransServer struct {
 	// HandshakeTimeout bounds the HTTP/2 preface of a new connection. It must
 	// be set, as must the fields below.
 	HandshakeTimeout time.Duration
-	// MaxHeaderBlock is the longest header block in bytes, as it crosses the
-	// wire, that a client may send before it is cut off.
-	MaxHeaderBlock int
-	// MaxStreams is how many streams a client may have open on a connection;
-	// more are refused with REFUSED_STREAM. 0 means no limit.
-	MaxStreams uint32
+	// Prepare returns what a new connection is served through, nil for the
+	// connection itself.
+	Prepare func(net.Conn) net.Conn
+	// Begin is called with what the handler's OnActive has returned, before
+	// the connection is read. An error ends it. It may be nil.
+	Begin func(ctx context.Context) error
 	// Logger gets what concerns no call.
 	Logger *slog.Logger
 }
@@ -78,10 +78,7 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.begin(&guardedConn{
-				Conn:  yieldingConn{conn},
-				guard: headerGuard{limit: s.MaxHeaderBlock, skip: clientPrefaceLen},
-			})
+			s.begin(s.prepare(conn))
 		case s.isClosed():
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -91,6 +88,13 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 			time.Sleep(acceptPause)
 		}
 	}
+}
+
+func (s *transServer) prepare(conn net.Conn) net.Conn {
+	if s.Prepare == nil {
+		return conn
+	}
+	return s.Prepare(conn)
 }
 
 // adopt makes ln the one that Shutdown closes. It reports false if Shutdown has
@@ -129,8 +133,8 @@ func (s *transServer) serve(conn net.Conn) {
 		return
 	}
 	defer s.handler.OnInactive(ctx, conn)
-	if s.MaxStreams > 0 {
-		if err := limitStreams(ctx, s.MaxStreams); err != nil {
+	if s.Begin != nil {
+		if err := s.Begin(ctx); err != nil {
 			s.Logger.Error("a connection cannot be served", "peer", conn.RemoteAddr().String(), "error", err)
 			return
 		}

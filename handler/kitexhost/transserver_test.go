@@ -1,4 +1,4 @@
-package kitexgrpc
+package kitexhost
 
 import (
 	"context"
@@ -54,7 +54,6 @@ func (h *connHandler) GracefulShutdown(context.Context) error {
 // serveConns runs a TransServer until the test ends.
 func serveConns(t *testing.T, f *TransServer, h *connHandler, exitWait time.Duration) (remote.TransServer, string) {
 	f.Logger = slog.New(slog.DiscardHandler)
-	f.MaxHeaderBlock = 1 << 20
 	if f.HandshakeTimeout == 0 {
 		f.HandshakeTimeout = safety
 	}

@@ -1,0 +1,60 @@
+package frame
+
+import (
+	"context"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/kitexproxy/kitexproxy/handler/h2"
+	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/resolver"
+)
+
+// Relay carries calls to backends. Its methods may be called concurrently.
+type Relay struct {
+	backends   *h2grpc.Backends
+	maxMessage uint32
+	calls      calls
+}
+
+// New returns a Relay that is ready to carry calls. maxMessage is the longest
+// message in bytes that is let through in either direction, as it crosses the
+// wire; 0 means no limit.
+func New(backends *h2grpc.Backends, maxMessage uint32) *Relay {
+	return &Relay{backends: backends, maxMessage: maxMessage}
+}
+
+// Begin takes over a stream of a client's connection that makes a gRPC call, of
+// which target is where it goes. It is called by the connection's reader; see
+// h2.Config for fields and last.
+func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, target *resolver.Target) {
+	c := newCall(r, s, target)
+	s.SetEvents((*fromClient)(c))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !r.calls.begin(c) {
+		c.fail(&stream.Failure{Reason: stream.Shutdown, Code: stream.Unavailable, Message: "the proxy is shutting down"})
+		return
+	}
+	c.request.takeHead(fields)
+	c.request.ended = last
+	if !c.setDeadline() {
+		return
+	}
+	if conn := c.open(); conn != nil {
+		s.Conn().FlushAfterRead(conn)
+	}
+}
+
+// ActiveCalls returns how many calls are under way.
+func (r *Relay) ActiveCalls() int { return r.calls.count() }
+
+// Shutdown returns when no call is left, and has calls that come after that
+// refused. Calls that still run when ctx ends are ended with UNAVAILABLE.
+func (r *Relay) Shutdown(ctx context.Context) {
+	r.calls.awaitNone(ctx)
+	for _, c := range r.calls.close() {
+		c.abort(&stream.Failure{Reason: stream.Shutdown, Code: stream.Unavailable, Message: "the proxy is shutting down"})
+	}
+}

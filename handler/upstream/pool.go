@@ -1,0 +1,171 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Options says how connections to backends are made and kept.
+type Options struct {
+	// ConnectTimeout bounds opening a connection, handshake included.
+	ConnectTimeout time.Duration
+	// IdleTimeout is how long a connection is kept without a call; 0: for ever.
+	IdleTimeout time.Duration
+	// Connections is how many connections an instance of a cluster gets at
+	// most, by cluster name. A cluster that is not named gets one.
+	Connections map[string]int
+	// Logger is told when an instance goes down and when it is back. Default
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// Pool keeps the connections to all instances. Its methods may be called
+// concurrently.
+type Pool struct {
+	opts   Options
+	dial   Dial
+	ctx    context.Context // ends with Close; bounds dials
+	cancel context.CancelFunc
+	// running are the goroutines of dials and of the sweeper.
+	running sync.WaitGroup
+
+	mu        sync.RWMutex
+	instances map[instanceKey]*instance
+	closed    bool
+}
+
+type instanceKey struct{ cluster, address string }
+
+// New starts with no connection and nothing running. Close must be called once
+// Acquire or Open has been.
+func New(opts Options, dial Dial) *Pool {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Pool{opts: opts, dial: dial, ctx: ctx, cancel: cancel, instances: make(map[instanceKey]*instance)}
+}
+
+// Open calls open with a connection to address that has a stream reserved on
+// it, for open to make. If open returns ErrNotTaken it is called again with
+// another connection, a few times at most. Other errors of open are returned as
+// they are; an error of the pool's own is a *stream.Failure, see Acquire.
+//
+// After success the caller releases the connection when the stream has ended;
+// after an error there is nothing to release.
+func (p *Pool) Open(ctx context.Context, cluster, address string, open func(*Conn) error) error {
+	for range openAttempts {
+		c, err := p.Acquire(ctx, cluster, address)
+		if err != nil {
+			return err
+		}
+		if err = open(c); err == nil {
+			return nil
+		}
+		if !c.transport.Usable() {
+			c.Retire()
+		}
+		c.Release()
+		if !errors.Is(err, ErrNotTaken) {
+			return err
+		}
+	}
+	return Unreachable(cluster, address, errRetired)
+}
+
+// openAttempts is how many connections Open tries, the first included, when
+// each was drained just as it got it.
+const openAttempts = 4
+
+// Acquire returns a connection to address with one stream reserved on it, for
+// Conn.Release to give back. It blocks, until ctx ends, while there is no
+// connection or none that the backend allows another stream on. The error is a
+// *stream.Failure made by Unreachable.
+func (p *Pool) Acquire(ctx context.Context, cluster, address string) (*Conn, error) {
+	in, err := p.instance(cluster, address)
+	if err != nil {
+		return nil, Unreachable(cluster, address, err)
+	}
+	c, err := in.acquire(ctx)
+	if err != nil {
+		return nil, Unreachable(cluster, address, err)
+	}
+	return c, nil
+}
+
+// Down reports whether the last attempt to connect to an instance has failed,
+// and it has no connection either. It does not block; asking starts the next
+// attempt once it is due.
+func (p *Pool) Down(cluster, address string) bool {
+	p.mu.RLock()
+	in := p.instances[instanceKey{cluster, address}]
+	p.mu.RUnlock()
+	return in != nil && in.isDown()
+}
+
+func (p *Pool) instance(cluster, address string) (*instance, error) {
+	key := instanceKey{cluster, address}
+	p.mu.RLock()
+	in := p.instances[key]
+	p.mu.RUnlock()
+	if in != nil {
+		return in, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errPoolClosed
+	}
+	if in = p.instances[key]; in == nil {
+		if len(p.instances) == 0 {
+			p.running.Go(p.sweepUntilClosed) // ends with p.ctx
+		}
+		in = newInstance(key, max(1, p.opts.Connections[cluster]), p)
+		p.instances[key] = in
+	}
+	return in, nil
+}
+
+func (p *Pool) all() []*instance {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	list := make([]*instance, 0, len(p.instances))
+	for _, in := range p.instances {
+		list = append(list, in)
+	}
+	return list
+}
+
+// Stats counts what is open to backends.
+type Stats struct {
+	Connections int   // that take new streams
+	Streams     int64 // on those, and on others that are to end with their streams
+}
+
+// Stats returns the present figures.
+func (p *Pool) Stats() Stats {
+	var s Stats
+	for _, in := range p.all() {
+		s.Connections += in.connections()
+		for _, c := range in.everyConn() {
+			s.Streams += c.streams.Load()
+		}
+	}
+	return s
+}
+
+// Close ends all connections, and with them all streams, refuses new ones, and
+// waits until nothing of the pool is left running.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cancel()
+	for _, in := range p.all() {
+		in.close()
+	}
+	p.running.Wait()
+}

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/frame"
+	"github.com/kitexproxy/kitexproxy/handler/h2"
+	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/resolver"
+)
+
+// native is what the proxy's own transport consists of.
+type native struct {
+	relay    *Relay
+	backends *h2grpc.Backends
+	frames   *frame.Relay
+	calls    h2grpc.Server // those that frames does not carry
+}
+
+func newNative(r *Relay) *native {
+	n := &native{relay: r}
+	n.backends = h2grpc.NewBackends(h2grpc.Options{
+		Options:          r.poolOptions(),
+		StreamWindow:     uint32(r.cfg.Limits.StreamWindow),
+		ConnectionWindow: uint32(r.cfg.Limits.ConnectionWindow),
+		MaxHeaderList:    uint32(r.cfg.Limits.HeaderList),
+	})
+	n.frames = frame.New(n.backends, uint32(r.cfg.Limits.Message))
+	n.calls.Serve = func(in stream.Inbound) { r.handler.Serve(in) }
+	return n
+}
+
+// maxQueued is how many bytes of answers a client's connection may leave unread
+// before it is cut off.
+const maxQueued = 64 << 20
+
+// config is how client connections behave.
+func (n *native) config() h2.Config {
+	limits, timeouts := &n.relay.cfg.Limits, &n.relay.cfg.Timeouts
+	return h2.Config{
+		StreamWindow:     uint32(limits.StreamWindow),
+		ConnWindow:       uint32(limits.ConnectionWindow),
+		MaxHeaderList:    uint32(limits.HeaderList),
+		MaxStreams:       uint32(limits.StreamsPerConnection),
+		MaxQueued:        maxQueued,
+		HandshakeTimeout: time.Duration(timeouts.Keepalive),
+		Keepalive:        time.Duration(timeouts.Keepalive),
+		Begin:            n.begin,
+	}
+}
+
+// begin takes a new stream of a client to whoever carries its call.
+func (n *native) begin(s *h2.Stream, fields []hpack.HeaderField, last bool) {
+	method, ok := h2grpc.MethodOf(fields)
+	if !ok || method == n.calls.ProbeMethod || !n.passesFrames() {
+		n.calls.Begin(s, fields, last)
+		return
+	}
+	target := n.relay.routes.Resolve(&resolver.Call{Method: method})
+	if target == nil || target.Mode != conf.ModeFrame {
+		n.calls.Begin(s, fields, last)
+		return
+	}
+	n.frames.Begin(s, fields, last, target)
+}
+
+// passesFrames reports whether nobody wants to follow single calls, for which
+// the other relay tells more.
+func (n *native) passesFrames() bool {
+	return !n.relay.log.Enabled(context.Background(), slog.LevelDebug)
+}
