@@ -34,7 +34,7 @@ import (
 // server in the process announces.
 func SuiteKitex(t *testing.T, through Target, opts Options) {
 	s := newSuite(t, through, opts)
-	onKitex := func(t *testing.T) string { return kitexBackend(t, kitexEcho{}) }
+	onKitex := func(t *testing.T) string { return s.kitexBackend(t, kitexEcho{}) }
 	onGRPC := func(t *testing.T) string { return backend(t, grpcEcho) }
 	withKitex := func(t *testing.T, addr string) echoClient { return kitexDial(t, addr) }
 	withGRPC := func(t *testing.T, addr string) echoClient { return grpcClient{dial(t, addr)} }
@@ -141,7 +141,7 @@ func (s *suite) kitexMetadata(t *testing.T) {
 	md := kmetadata.MD{"x-list": {"b", "a"}, "x-bytes-bin": {everyByte()}, "x-empty": {""}}
 	ctx := kmetadata.NewOutgoingContext(s.context(t), md)
 	seen := make(chan kmetadata.MD, 1)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{
 		unary: func(ctx context.Context, req *echopb.EchoRequest) (*echopb.EchoReply, error) {
 			got, _ := kmetadata.FromIncomingContext(ctx)
 			seen <- got
@@ -184,7 +184,7 @@ func (s *suite) kitexMetadata(t *testing.T) {
 func (s *suite) kitexMetainfo(t *testing.T) {
 	ctx := metainfo.WithPersistentValue(metainfo.WithValue(s.context(t), "HOP", "one"), "TRACE_ID", "ä all the way")
 	seen := make(chan [2]string, 1)
-	addr := s.through(t, kitexBackend(t, kitexEcho{
+	addr := s.through(t, s.kitexBackend(t, kitexEcho{
 		unary: func(ctx context.Context, req *echopb.EchoRequest) (*echopb.EchoReply, error) {
 			hop, _ := metainfo.GetValue(ctx, "HOP")
 			trace, _ := metainfo.GetPersistentValue(ctx, "TRACE_ID")
@@ -217,7 +217,7 @@ func assertBizError(t *testing.T, err error) {
 // message and extra.
 func (s *suite) kitexBizStatus(t *testing.T) {
 	ctx := s.context(t)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{
 		unary: func(context.Context, *echopb.EchoRequest) (*echopb.EchoReply, error) { return nil, bizError() },
 	})))
 	_, err := c.Unary(ctx, &echopb.EchoRequest{})
@@ -226,7 +226,7 @@ func (s *suite) kitexBizStatus(t *testing.T) {
 
 func (s *suite) kitexBizStatusOfStream(t *testing.T) {
 	ctx := s.context(t)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{
 		chat: func(stream echopb.Echo_ChatServer) error {
 			req, err := stream.Recv()
 			if err != nil {
@@ -252,7 +252,7 @@ func (s *suite) kitexBizStatusOfStream(t *testing.T) {
 func (s *suite) kitexHeaders(t *testing.T) {
 	ctx := s.context(t)
 	release := make(chan struct{})
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{
 		chat: func(stream echopb.Echo_ChatServer) error {
 			if err := stream.SendHeader(kmetadata.Pairs("x-early", "yes")); err != nil {
 				return err
@@ -300,7 +300,7 @@ func kitexHang(begun chan<- bool, ended chan<- error) kitexEcho {
 func (s *suite) kitexCancel(t *testing.T) {
 	safe := s.context(t)
 	begun, ended := make(chan bool, 1), make(chan error, 1)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexHang(begun, ended))))
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexHang(begun, ended))))
 	ctx, cancel := context.WithCancel(safe)
 	defer cancel()
 	stream, err := c.Chat(ctx)
@@ -323,7 +323,7 @@ func (s *suite) kitexDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(s.context(t), s.safety)
 	defer cancel()
 	seen := make(chan bool, 1)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{
 		unary: func(ctx context.Context, req *echopb.EchoRequest) (*echopb.EchoReply, error) {
 			_, ok := ctx.Deadline()
 			seen <- ok
@@ -338,7 +338,7 @@ func (s *suite) kitexDeadline(t *testing.T) {
 func (s *suite) kitexDeadlinePasses(t *testing.T) {
 	safe := s.context(t)
 	begun, ended := make(chan bool, len(shortTimeouts)), make(chan error, len(shortTimeouts))
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexHang(begun, ended))))
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexHang(begun, ended))))
 	for _, timeout := range shortTimeouts {
 		ctx, cancel := context.WithTimeout(safe, timeout)
 		defer cancel()
@@ -361,7 +361,7 @@ func (s *suite) kitexGzip(t *testing.T) {
 		t.Skip("Kitex's gzip compressor is not registered in this process")
 	}
 	ctx := s.context(t)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{})))
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{})))
 	req := &echopb.EchoRequest{Message: strings.Repeat("compressible ", 1000)}
 	got, err := c.Unary(ctx, req, callopt.WithGRPCCompressor("gzip"))
 	require.NoError(t, err)
@@ -377,7 +377,7 @@ func (s *suite) kitexGzip(t *testing.T) {
 
 func (s *suite) kitexLargeMessage(t *testing.T) {
 	ctx := s.contextFor(t, 6*s.safety)
-	c := kitexDial(t, s.through(t, kitexBackend(t, kitexEcho{})))
+	c := kitexDial(t, s.through(t, s.kitexBackend(t, kitexEcho{})))
 	req := &echopb.EchoRequest{Payload: noise(4<<20, 12)}
 	got, err := c.Unary(ctx, req)
 	require.NoError(t, err)

@@ -124,7 +124,10 @@ func drain[T any](recv func() (T, error)) ([]T, error) {
 }
 
 // kitexBackend starts a Kitex server and returns its address.
-func kitexBackend(t *testing.T, handler kitexEcho, opts ...server.Option) string {
+func (s *suite) kitexBackend(t *testing.T, handler kitexEcho, opts ...server.Option) string {
+	if s.kitexServer != nil {
+		opts = append(s.kitexServer(), opts...)
+	}
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	exit := make(chan error, 1)

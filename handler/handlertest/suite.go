@@ -21,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cloudwego/kitex/server"
 )
 
 // Target puts something between the clients of a test and a backend: given
@@ -38,6 +40,9 @@ type Options struct {
 	// names no test fails the suite, so that an exception does not outlive
 	// its test.
 	Skip map[string]string
+	// KitexServer returns further options for each Kitex server that is
+	// started as a backend; nil for none.
+	KitexServer func() []server.Option
 }
 
 // Suite is the conformance suite with grpc-go, or raw HTTP/2, at both ends.
@@ -70,12 +75,14 @@ type suite struct {
 	skip    map[string]string
 	known   map[string]bool // entries of skip that have met their test
 	safety  time.Duration
+	// kitexServer is Options.KitexServer.
+	kitexServer func() []server.Option
 }
 
 func newSuite(t *testing.T, through Target, opts Options) *suite {
 	return &suite{
 		through: through, root: t.Name(), skip: opts.Skip,
-		known: map[string]bool{}, safety: defaultSafety,
+		known: map[string]bool{}, safety: defaultSafety, kitexServer: opts.KitexServer,
 	}
 }
 
