@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 x/net is the other side here, not what net/http makes of it
+
 package h2
 
 import (
