@@ -121,12 +121,13 @@ type Limits struct {
 	// Connections is how many client connections are accepted on a
 	// listener. Default 10000.
 	Connections int `yaml:"connections"`
-	// StreamWindow is the HTTP/2 flow-control window of one stream: how much
-	// of a call the proxy holds at most for each direction when the receiver
-	// is slower than the sender. Default 512KiB.
+	// StreamWindow is the largest HTTP/2 flow-control window of one stream:
+	// how much of a call the proxy holds at most for each direction when the
+	// receiver is slower than the sender. It starts at 64KiB, and grows while
+	// only the path holds the sender up. Default 16MiB.
 	StreamWindow Size `yaml:"stream_window"`
 	// ConnectionWindow is the HTTP/2 flow-control window of a connection.
-	// Default 2MiB.
+	// Default 32MiB.
 	ConnectionWindow Size `yaml:"connection_window"`
 }
 

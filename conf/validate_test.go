@@ -90,8 +90,8 @@ limits.connection_window: "0" is not from 64KiB to 2147483647B`,
 			`limits.message: "-1B" is not from 0 to 4294967295B`,
 		},
 		"windows": {
-			func(c *Config) { c.Limits.StreamWindow = 4 << 20 },
-			`limits.connection_window: "2MiB" is less than limits.stream_window; write at least 4MiB`,
+			func(c *Config) { c.Limits.StreamWindow = 64 << 20 },
+			`limits.connection_window: "32MiB" is less than limits.stream_window; write at least 64MiB`,
 		},
 		"zero log": {
 			func(c *Config) { c.Log = Log{} },

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/serviceinfo"
 	"github.com/cloudwego/kitex/server"
 
+	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 	"github.com/kitexproxy/kitexproxy/handler/kitexhost"
 )
@@ -92,8 +93,8 @@ func (r *Relay) kitexOptions() []server.Option {
 		server.WithTransHandlerFactory(nphttp2.NewSvrTransHandlerFactory()),
 		server.WithGRPCMaxConcurrentStreams(uint32(limits.StreamsPerConnection)),
 		server.WithGRPCMaxHeaderListSize(uint32(limits.HeaderList)),
-		server.WithGRPCInitialWindowSize(uint32(limits.StreamWindow)),
-		server.WithGRPCInitialConnWindowSize(uint32(limits.ConnectionWindow)),
+		server.WithGRPCInitialWindowSize(kitexStreamWindow(limits)),
+		server.WithGRPCInitialConnWindowSize(kitexConnWindow(limits)),
 		// It also frees what a client holds that floods the proxy, reads
 		// nothing and goes: Kitex's reader then waits for a writer that has
 		// ended.
@@ -109,6 +110,11 @@ func (r *Relay) kitexOptions() []server.Option {
 		}),
 	}
 }
+
+// Kitex's windows are as large from the beginning as they ever will be, and each
+// is memory that a slow receiver makes the proxy hold.
+func kitexStreamWindow(l *conf.Limits) uint32 { return uint32(min(l.StreamWindow, 512<<10)) }
+func kitexConnWindow(l *conf.Limits) uint32   { return uint32(min(l.ConnectionWindow, 2<<20)) }
 
 // kitexExitMargin is how much longer than the relay Kitex waits for calls.
 const kitexExitMargin = time.Second

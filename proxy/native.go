@@ -27,7 +27,8 @@ func newNative(r *Relay) *native {
 	n := &native{relay: r}
 	n.backends = h2grpc.NewBackends(h2grpc.Options{
 		Options:          r.poolOptions(),
-		StreamWindow:     uint32(r.cfg.Limits.StreamWindow),
+		StreamWindow:     min(initialWindow, uint32(r.cfg.Limits.StreamWindow)),
+		MaxStreamWindow:  uint32(r.cfg.Limits.StreamWindow),
 		ConnectionWindow: uint32(r.cfg.Limits.ConnectionWindow),
 		MaxHeaderList:    uint32(r.cfg.Limits.HeaderList),
 	})
@@ -35,6 +36,9 @@ func newNative(r *Relay) *native {
 	n.calls.Serve = func(in stream.Inbound) { r.handler.Serve(in) }
 	return n
 }
+
+// initialWindow is the window that a stream begins with.
+const initialWindow = 64 << 10
 
 // maxQueued is how many bytes of answers a client's connection may leave unread
 // before it is cut off.
@@ -44,7 +48,8 @@ const maxQueued = 64 << 20
 func (n *native) config() h2.Config {
 	limits, timeouts := &n.relay.cfg.Limits, &n.relay.cfg.Timeouts
 	return h2.Config{
-		StreamWindow:     uint32(limits.StreamWindow),
+		StreamWindow:     min(initialWindow, uint32(limits.StreamWindow)),
+		MaxStreamWindow:  uint32(limits.StreamWindow),
 		ConnWindow:       uint32(limits.ConnectionWindow),
 		MaxHeaderList:    uint32(limits.HeaderList),
 		MaxStreams:       uint32(limits.StreamsPerConnection),

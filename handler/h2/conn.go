@@ -19,8 +19,9 @@ import (
 // shared by any number of them. Zero limits are not: set all that apply.
 type Config struct {
 	// StreamWindow is how many bytes a peer may send on a stream before they
-	// are credited: what a stream that waits holds at most.
-	StreamWindow uint32
+	// are credited, at first: what a stream that waits holds. The window of
+	// one that it holds up grows, up to MaxStreamWindow.
+	StreamWindow, MaxStreamWindow uint32
 	// ConnWindow is how many bytes a peer may send on all streams together
 	// before the reader gets to them.
 	ConnWindow uint32
@@ -106,7 +107,8 @@ type Conn struct {
 
 	sendWindow int64
 	recvUnsent uint32 // bytes received and not credited to the peer yet
-	sentSince  bool   // something went out on a stream since the last PING came
+	growth     growth
+	sentSince  bool // something went out on a stream since the last PING came
 
 	out     []byte // frames that wait to be written
 	tail    tail   // the last frame in out, if it can grow

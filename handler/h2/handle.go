@@ -73,6 +73,7 @@ func (r *reader) data(f *frame) error {
 		return r.endStream(s, http2.ErrCodeProtocol, "DATA before the response's head")
 	}
 	s.recvWindow -= int64(counted)
+	s.round += int64(counted)
 	if !s.countBody(len(f.payload), last) {
 		return r.endStream(s, http2.ErrCodeProtocol, "the body's length differs from content-length")
 	}
@@ -325,17 +326,7 @@ func (r *reader) ping(f *frame) error {
 	}
 	c := r.c
 	if f.has(flagAck) {
-		c.mu.Lock()
-		if c.drainPinged && [8]byte(f.payload) == drainPing {
-			c.drained()
-		}
-		over := c.finished()
-		c.mu.Unlock()
-		if over {
-			c.Flush()
-			return ErrClosed
-		}
-		return r.floods.count(floodOther)
+		return r.pong([8]byte(f.payload))
 	}
 	c.mu.Lock()
 	measures := c.sentSince
@@ -347,6 +338,25 @@ func (r *reader) ping(f *frame) error {
 		return nil
 	}
 	return r.floods.count(floodPing)
+}
+
+// pong takes in the answer to a PING.
+func (r *reader) pong(data [8]byte) error {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.growth.pinging && data == growthPing:
+		c.measured()
+	case c.drainPinged && data == drainPing:
+		c.drained()
+		if c.finished() {
+			return ErrClosed // what is queued is written before the end
+		}
+	case data != keepalivePing:
+		return r.floods.count(floodOther)
+	}
+	return nil
 }
 
 // goAway ends the streams that the peer has not begun, and takes the

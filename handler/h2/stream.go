@@ -24,7 +24,9 @@ type Stream struct {
 	headSent    bool // ours has been queued
 	stopped     bool // the peer's side is of no interest once ours has ended
 
+	window     int64 // what the peer may have sent and not been credited for
 	recvWindow int64 // what the peer may still send
+	round      int64 // what it has sent since a measurement began; see growth
 	credited   int64 // to be added to it, once it is worth a frame
 	declared   int64 // content-length, -1 for none
 	body       int64 // bytes of it that have come
@@ -39,7 +41,7 @@ type Stream struct {
 func newStream(c *Conn, id uint32) *Stream {
 	return &Stream{
 		c: c, id: id, declared: -1,
-		recvWindow: c.recvWindow(), sendWindow: c.peer.initialWindow,
+		window: int64(c.cfg.StreamWindow), recvWindow: c.recvWindow(), sendWindow: c.peer.initialWindow,
 	}
 }
 
@@ -235,12 +237,18 @@ func (s *Stream) credit(n int) {
 		return
 	}
 	s.credited += int64(n)
-	if s.credited >= int64(s.c.cfg.StreamWindow)/4 {
-		s.c.seal()
-		s.c.out = appendWindowUpdate(s.c.out, s.id, uint32(s.credited))
-		s.recvWindow += s.credited
+	if s.credited >= s.window/4 {
+		s.announce(s.credited)
 		s.credited = 0
+		s.c.measure(s)
 	}
+}
+
+// announce lets the peer send n more bytes. It needs mu.
+func (s *Stream) announce(n int64) {
+	s.c.seal()
+	s.c.out = appendWindowUpdate(s.c.out, s.id, uint32(n))
+	s.recvWindow += n
 }
 
 // reset sends RST_STREAM and ends the stream, telling its Events. It needs mu.
@@ -269,6 +277,9 @@ func (c *Conn) leave(s *Stream, err error) {
 		return
 	}
 	s.gone = true
+	if c.growth.s == s {
+		c.growth.s = nil
+	}
 	delete(c.streams, s.id)
 	c.queued -= s.pending.len()
 	s.pending.drop()

@@ -15,9 +15,9 @@ import (
 // Options says how connections to backends are made and kept.
 type Options struct {
 	upstream.Options
-	// StreamWindow and ConnectionWindow are the HTTP/2 flow-control windows in
-	// bytes that backends may fill.
-	StreamWindow, ConnectionWindow uint32
+	// StreamWindow, MaxStreamWindow and ConnectionWindow are the HTTP/2
+	// flow-control windows in bytes that backends may fill; see h2.Config.
+	StreamWindow, MaxStreamWindow, ConnectionWindow uint32
 	// MaxHeaderList is the largest header list accepted from a backend, in
 	// bytes as RFC 9113 section 6.5.2 counts them.
 	MaxHeaderList uint32
@@ -96,7 +96,7 @@ func (b *Backends) dial(ctx context.Context, address string, ev upstream.Events)
 		return nil, 0, err
 	}
 	c := h2.NewClient(nc, &h2.Config{
-		StreamWindow: b.opts.StreamWindow, ConnWindow: b.opts.ConnectionWindow, MaxHeaderList: b.opts.MaxHeaderList,
+		StreamWindow: b.opts.StreamWindow, MaxStreamWindow: b.opts.MaxStreamWindow, ConnWindow: b.opts.ConnectionWindow, MaxHeaderList: b.opts.MaxHeaderList,
 		Changed: func(c *h2.Conn) { tell(c, ev) },
 	})
 	b.conns.Go(func() { // ends with the connection, which the pool closes

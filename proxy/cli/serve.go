@@ -78,6 +78,7 @@ func runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready 
 	if ctx.Err() != nil {
 		return nil // told to stop before it has started
 	}
+	tuneMemory(cfg.Transport)
 	p, err := proxy.New(cfg, proxy.WithLogger(logger))
 	if err != nil {
 		return err
