@@ -3,7 +3,10 @@ package h2
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -236,4 +239,40 @@ func TestHeaderTableSizeChanges(t *testing.T) {
 			require.Equal(t, "a-value", reply.Trailer.Get("a-name"))
 		}
 	}
+}
+
+// A backend that takes nothing of what it is sent gets no more streams, however
+// quickly the ones it has are given up.
+func TestOpenStopsBeforeABackendThatDoesNotRead(t *testing.T) {
+	ours, theirs := net.Pipe()
+	c := NewClient(ours, testConfig())
+	ended := make(chan struct{})
+	go func() { // ends with the connection
+		defer close(ended)
+		_ = c.Serve()
+	}()
+	preface := make([]byte, len(http2.ClientPreface))
+	_, err := io.ReadFull(theirs, preface)
+	require.NoError(t, err)
+	go func() { _, _ = theirs.Write(appendSettings(nil)) }() // ends when the reader has it
+	<-c.Settled()
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: "GET"},
+		{Name: ":scheme", Value: "http"},
+		{Name: ":path", Value: "/"},
+		{Name: "big", Value: strings.Repeat("x", 1000)},
+	}
+	for opened := 0; ; opened++ {
+		s, err := c.Open(fields, true, unheard{})
+		if err != nil {
+			require.ErrorIs(t, err, ErrFull)
+			break
+		}
+		s.Reset(http2.ErrCodeCancel)
+		c.Flush()
+		require.Less(t, opened*1000, 2*maxControl, "bytes queued for a backend that does not read")
+	}
+	c.Close(ErrClosed)
+	require.NoError(t, theirs.Close())
+	<-ended
 }

@@ -84,15 +84,15 @@ func (s *Stream) countBody(n int, last bool) bool {
 
 // Open opens a stream on a client's connection with the head of a request. The
 // error is ErrDraining when the connection takes no new streams any more,
-// ErrFull when the peer allows no more at a time, and ErrHeaderList when the
-// request is at fault. The caller flushes.
+// ErrFull when the peer allows no more at a time or takes nothing of what is
+// sent, and ErrHeaderList when the request is at fault. The caller flushes.
 func (c *Conn) Open(fields []hpack.HeaderField, last bool, ev Events) (*Stream, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case !c.usable():
 		return nil, ErrDraining
-	case uint32(len(c.streams)) >= c.peer.maxStreams:
+	case uint32(len(c.streams)) >= c.peer.maxStreams || len(c.out) > maxControl:
 		return nil, ErrFull
 	case listSize(fields) > c.peer.maxHeaderList:
 		return nil, ErrHeaderList

@@ -21,7 +21,9 @@ import (
 // TransServer.
 type Factory struct {
 	// Config is how client connections behave. Its Begin gets the calls of
-	// services that the server does not know.
+	// services that the server does not know; if it is nil, they go to the
+	// server's handler of unknown services (remote.ServerOption's
+	// GRPCUnknownServiceHandler) as Kitex's streams.
 	Config h2.Config
 }
 
@@ -60,13 +62,13 @@ func (t *transHandler) OnActive(ctx context.Context, _ net.Conn) (context.Contex
 func (t *transHandler) OnRead(_ context.Context, nc net.Conn) error {
 	local := &local{stock: t.stock, client: nc}
 	defer local.close()
-	cfg := t.Config
+	cfg, begin := t.Config, t.Config.Begin
 	cfg.Begin = func(s *h2.Stream, fields []hpack.HeaderField, last bool) {
-		if t.serves(pathOf(fields)) {
+		if begin == nil || t.serves(pathOf(fields)) {
 			local.begin(s, fields, last)
 			return
 		}
-		t.Config.Begin(s, fields, last)
+		begin(s, fields, last)
 	}
 	c := h2.NewServer(nc, &cfg)
 	t.enter(c)

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // as the suite asks for
+	"github.com/cloudwego/kitex/pkg/streaming"
 	"github.com/cloudwego/kitex/server"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2/hpack"
@@ -80,6 +82,41 @@ func serve(t *testing.T, lis net.Listener) {
 		close(exit)
 		require.NoError(t, <-ran)
 	})
+}
+
+// Without a Begin the server's own handler of unknown services gets them.
+func TestUnknownServiceHandlerGetsKitexStreams(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	methods := make(chan string, 1)
+	exit := make(chan error)
+	svr := echosvc.NewServer(&who{},
+		server.WithTransServerFactory(&kitexhost.TransServer{HandshakeTimeout: safety, Logger: slog.New(slog.DiscardHandler)}),
+		server.WithTransHandlerFactory(&kitexhost.Factory{Config: h2.Config{
+			StreamWindow: 64 << 10, ConnWindow: 1 << 20, MaxHeaderList: 1 << 20, MaxStreams: 10,
+		}}),
+		server.WithGRPCUnknownServiceHandler(func(_ context.Context, method string, _ streaming.Stream) error {
+			methods <- method
+			return nil
+		}),
+		server.WithListener(lis), server.WithExitWaitTime(safety),
+		server.WithExitSignal(func() <-chan error { return exit }))
+	ran := make(chan error, 1)
+	go func() { ran <- svr.Run() }() // ends with the test
+	t.Cleanup(func() {
+		close(exit)
+		require.NoError(t, <-ran)
+	})
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), safety)
+	defer cancel()
+	call, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/other.Service/Method")
+	require.NoError(t, err)
+	require.NoError(t, call.CloseSend())
+	require.ErrorIs(t, call.RecvMsg(&emptypb.Empty{}), io.EOF, "it has ended the call with OK")
+	require.Equal(t, "Method", <-methods)
 }
 
 func callLocal(t *testing.T, target string, creds credentials.TransportCredentials) {
