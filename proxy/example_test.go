@@ -9,6 +9,10 @@ import (
 
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/server"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
@@ -20,18 +24,20 @@ import (
 // else: give it the relay's ServerOptions, or just its Unknown with
 // WithGRPCUnknownServiceHandler.
 func ExampleRelay() {
-	cfg := conf.Default()
-	cfg.Clusters = map[string]*conf.Cluster{"orders": {Instances: []string{"127.0.0.1:9000"}, Connections: 4}}
-	cfg.Default = &conf.Action{Cluster: "orders", Mode: conf.ModeFrame}
-	relay, err := proxy.NewRelay(cfg)
-	if err != nil {
-		log.Fatal(err)
-	}
+	// A backend is any gRPC server. This one has the standard health service.
+	backendAt := listen()
+	backend := grpc.NewServer()
+	healthpb.RegisterHealthServer(backend, health.NewServer())
+	go func() { _ = backend.Serve(backendAt) }() // ends with Stop
+	defer backend.Stop()
 
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
+	cfg := conf.Default()
+	cfg.Clusters = map[string]*conf.Cluster{"health": {Instances: []string{backendAt.Addr().String()}, Connections: 4}}
+	cfg.Default = &conf.Action{Cluster: "health", Mode: conf.ModeFrame}
+	relay, err := proxy.NewRelay(cfg)
+	check(err)
+
+	ln := listen()
 	stop := make(chan error)
 	svr := echoservice.NewServer(&localEcho{}, append(relay.ServerOptions(),
 		server.WithListener(ln),
@@ -42,21 +48,39 @@ func ExampleRelay() {
 
 	// The service registered here is still served here.
 	cli, err := echoservice.NewClient("echo", client.WithHostPorts(ln.Addr().String()))
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	reply, err := cli.Unary(context.Background(), &echo.EchoRequest{Message: "hello"})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println(reply.Message)
+
+	// Any other is the backend's.
+	cc, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	check(err)
+	answer, err := healthpb.NewHealthClient(cc).Check(context.Background(), &healthpb.HealthCheckRequest{})
+	check(err)
+	fmt.Println(answer.Status, "says the backend")
+	check(cc.Close())
 
 	close(stop)
 	<-stopped
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	relay.Shutdown(ctx)
-	// Output: hello, from a local service
+	// Output:
+	// hello, from a local service
+	// SERVING says the backend
+}
+
+func listen() net.Listener {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	return ln
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 type localEcho struct{ echo.Echo }

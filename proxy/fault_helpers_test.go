@@ -77,7 +77,7 @@ var quietKitex = sync.OnceFunc(handlertest.QuietKitex)
 
 // startFaultProxy runs a proxy with cfg, to which it adds the route to a
 // healthy backend, until the test ends.
-func startFaultProxy(t testing.TB, cfg *conf.Config) *faultProxy {
+func startFaultProxy(t testing.TB, cfg *conf.Config, opts ...proxy.Option) *faultProxy {
 	t.Helper()
 	cfg.Clusters["healthy"] = &conf.Cluster{Instances: []string{startGRPCEcho(t).addr}, Connections: 1}
 	cfg.Routes = append(cfg.Routes, conf.Route{
@@ -87,7 +87,7 @@ func startFaultProxy(t testing.TB, cfg *conf.Config) *faultProxy {
 	if os.Getenv("FAULT_LOG") == "" {
 		quietKitex()
 	}
-	p, err := proxy.New(cfg, proxy.WithLogger(faultLogger()))
+	p, err := proxy.New(cfg, append([]proxy.Option{proxy.WithLogger(faultLogger())}, opts...)...)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &faultProxy{t: t, p: p, cancel: cancel, ran: make(chan error, 1)}

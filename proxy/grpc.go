@@ -74,7 +74,7 @@ func (r *Relay) transServer() *kitexhost.TransServer {
 func (r *Relay) nativeOptions() []server.Option {
 	return []server.Option{
 		server.WithTransServerFactory(r.transServer()),
-		server.WithTransHandlerFactory(&kitexhost.Factory{Config: r.native.config()}),
+		server.WithTransHandlerFactory(&kitexhost.Factory{Config: r.native.config(), Broken: r.native.broken.note}),
 	}
 }
 

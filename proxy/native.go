@@ -21,10 +21,11 @@ type native struct {
 	backends *h2grpc.Backends
 	frames   *frame.Relay
 	calls    h2grpc.Server // those that frames does not carry
+	broken   offenders
 }
 
 func newNative(r *Relay) *native {
-	n := &native{relay: r}
+	n := &native{relay: r, broken: offenders{log: r.log}}
 	n.backends = h2grpc.NewBackends(h2grpc.Options{
 		Options:          r.poolOptions(),
 		StreamWindow:     min(initialWindow, uint32(r.cfg.Limits.StreamWindow)),

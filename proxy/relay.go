@@ -71,14 +71,10 @@ func newRelay(cfg *conf.Config, o *options) *Relay {
 		r.native = newNative(r)
 		r.backends = r.native.backends
 	} else {
-		pool := r.poolOptions()
 		r.backends = kitexgrpc.NewBackends(kitexgrpc.Options{
-			ConnectTimeout:   pool.ConnectTimeout,
-			IdleTimeout:      pool.IdleTimeout,
-			Connections:      pool.Connections,
-			Logger:           pool.Logger,
-			StreamWindow:     uint32(cfg.Limits.StreamWindow),
-			ConnectionWindow: uint32(cfg.Limits.ConnectionWindow),
+			Options:          r.poolOptions(),
+			StreamWindow:     kitexStreamWindow(&cfg.Limits),
+			ConnectionWindow: kitexConnWindow(&cfg.Limits),
 			MaxHeaderList:    uint32(cfg.Limits.HeaderList),
 		})
 	}
@@ -150,18 +146,23 @@ type Stats struct {
 	BackendConnections int
 	// BackendStreams is how many calls those connections carry.
 	BackendStreams int64
+	// ClientsCutOff is how many connections of clients have been ended for
+	// what the clients sent: frames that break the protocol, floods. It is
+	// counted with transport: native.
+	ClientsCutOff int64
 }
 
 // Stats returns the present figures.
 func (r *Relay) Stats() Stats {
 	b := r.backends.Stats()
-	calls := r.handler.ActiveCalls()
-	if r.native != nil {
-		calls += r.native.frames.ActiveCalls()
-	}
-	return Stats{
-		ActiveCalls:        calls,
+	s := Stats{
+		ActiveCalls:        r.handler.ActiveCalls(),
 		BackendConnections: b.Connections,
 		BackendStreams:     b.Streams,
 	}
+	if r.native != nil {
+		s.ActiveCalls += r.native.frames.ActiveCalls()
+		s.ClientsCutOff = r.native.broken.count.Load()
+	}
+	return s
 }

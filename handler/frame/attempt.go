@@ -1,6 +1,7 @@
 package frame
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/net/http2"
@@ -46,11 +47,11 @@ func (a *attempt) Headers(fields []hpack.HeaderField, last bool) {
 		return
 	}
 	c.request.drop() // the backend has begun
-	c.answered, c.complete = true, last
-	if err := c.client.WriteHeaders(fields, last); err == h2.ErrHeaderList {
-		c.answered = false
+	if err := c.client.WriteHeaders(fields, last); errors.Is(err, h2.ErrHeaderList) {
 		c.fail(a.tooLarge())
+		return
 	}
+	c.answered, c.complete = true, last
 }
 
 // Data implements h2.Events.
@@ -63,12 +64,13 @@ func (a *attempt) Data(b []byte, last bool) {
 		return
 	}
 	defer a.flush()
-	if n := c.answers.scan(b, c.relay.maxMessage); n > 0 {
-		c.fail(messageTooLarge(fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name, a.address), n, c.relay.maxMessage))
-		return
-	}
-	a.s.Credit(c.client.WriteData(b, false))
-	if last {
+	tooLong, before := c.answers.scan(b, c.relay.maxMessage)
+	a.s.Credit(c.client.WriteData(b[:before], false))
+	switch {
+	case tooLong > 0:
+		response := fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name, a.address)
+		c.fail(messageTooLarge(response, tooLong, c.relay.maxMessage))
+	case last:
 		c.fail(a.protocol("the response ends without trailers"))
 	}
 }
@@ -90,7 +92,7 @@ func (a *attempt) Trailers(fields []hpack.HeaderField) {
 		c.fail(a.protocol("the response ends inside a message"))
 		return
 	}
-	if err := c.client.WriteTrailers(fields); err == h2.ErrHeaderList {
+	if err := c.client.WriteTrailers(fields); errors.Is(err, h2.ErrHeaderList) {
 		c.fail(a.tooLarge())
 		return
 	}
@@ -110,16 +112,14 @@ func (a *attempt) Sent(n int) {
 
 // Closed implements h2.Events.
 func (a *attempt) Closed(err error) {
-	opened := a.closed(err)
-	a.c.client.Conn().Flush()
-	if opened != nil {
-		opened.Flush()
+	a.closed(err)
+	if err != nil { // else the client has been sent nothing
+		a.c.flush()
 	}
 }
 
-// closed takes in the end of the stream. It returns the connection on which the
-// call has been sent again, nil for none.
-func (a *attempt) closed(err error) *h2.Conn {
+// closed takes in the end of the stream.
+func (a *attempt) closed(err error) {
 	c := a.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,20 +132,19 @@ func (a *attempt) closed(err error) *h2.Conn {
 		c.client.Stop() // behind what the client has not taken yet
 		c.end(http2.ErrCodeNo)
 	default:
-		return c.retry(h2grpc.FailureOf(err, c.target.Cluster.Name, a.address))
+		c.retry(h2grpc.FailureOf(err, c.target.Cluster.Name, a.address))
 	}
-	return nil
 }
 
 // retry sends the call again if no backend has begun it, and ends it with f
-// otherwise. It returns the connection to flush, nil for none. It needs mu.
-func (c *call) retry(f *stream.Failure) *h2.Conn {
+// otherwise. It needs mu.
+func (c *call) retry(f *stream.Failure) {
 	if !c.mayTryNext(f) {
 		c.fail(f)
-		return nil
+		return
 	}
 	c.backend = nil
-	return c.open()
+	c.open()
 }
 
 func (a *attempt) tooLarge() *stream.Failure {

@@ -11,7 +11,7 @@ import (
 type calls struct {
 	shards [16]shard
 	active atomic.Int64
-	idle   atomic.Pointer[chan struct{}] // told when active comes to 0; nil while nobody waits
+	idle   atomic.Pointer[chan struct{}] // closed when active comes to 0; nil while nobody waits
 }
 
 type shard struct {
@@ -50,11 +50,8 @@ func (cs *calls) end(c *call) {
 	if !in || cs.active.Add(-1) > 0 {
 		return
 	}
-	if idle := cs.idle.Load(); idle != nil {
-		select {
-		case *idle <- struct{}{}:
-		default:
-		}
+	if idle := cs.idle.Swap(nil); idle != nil {
+		close(*idle)
 	}
 }
 
@@ -62,14 +59,26 @@ func (cs *calls) count() int { return int(cs.active.Load()) }
 
 // awaitNone returns when no call is under way, or ctx has ended.
 func (cs *calls) awaitNone(ctx context.Context) {
-	idle := make(chan struct{}, 1)
-	cs.idle.Store(&idle)
-	for cs.count() > 0 {
+	for {
+		idle := cs.nextIdle() // before looking, so that nothing is missed
+		if cs.count() == 0 {
+			return
+		}
 		select {
 		case <-idle:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (cs *calls) nextIdle() <-chan struct{} {
+	for {
+		if idle := cs.idle.Load(); idle != nil {
+			return *idle
+		}
+		idle := make(chan struct{})
+		cs.idle.CompareAndSwap(nil, &idle)
 	}
 }
 

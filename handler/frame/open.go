@@ -17,55 +17,61 @@ import (
 const maxAttempts = 5
 
 // open sends the call to the next instance: at once if there is a connection,
-// else from a goroutine that waits for one. It returns the connection to flush,
-// nil for none yet. It needs mu.
-func (c *call) open() *h2.Conn {
+// else from a goroutine that waits for one. The caller flushes. It needs mu.
+func (c *call) open() {
 	address := c.nextInstance()
-	conn := c.relay.backends.TryAcquire(c.target.Cluster.Name, address)
-	if conn != nil && c.openOn(conn, address) == nil {
-		return c.backend.s.Conn()
+	if conn := c.relay.backends.TryAcquire(c.target.Cluster.Name, address); conn != nil {
+		if c.openOn(conn, address) == nil {
+			return
+		}
+		if !conn.Transport().Usable() {
+			conn.Retire()
+		}
+		conn.Release()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.waiting = cancel
 	go c.openWaiting(ctx, address) // ends with ctx, or when the call has a connection
-	return nil
 }
 
-// openOn opens the call's stream on conn and sends what has come of the
-// request, or gives conn back. It needs mu.
+// openOn opens the call's stream on conn, which stays the caller's after an
+// error, and sends what has come of the request. It needs mu.
 func (c *call) openOn(conn *upstream.Conn, address string) error {
 	a := &c.first
-	if c.attempts > 1 || a.c != nil {
+	if a.c != nil {
 		a = new(attempt)
 	}
 	a.c, a.conn, a.address = c, conn, address
-	hc := h2grpc.ConnOf(conn)
-	whole := c.request.ended && len(c.request.kept) == 0 && c.request.trailers == nil
-	s, err := hc.Open(c.request.fields(), whole, a)
+	whole := c.request.ended && len(c.request.body) == 0 && c.request.trailers == nil
+	s, err := h2grpc.ConnOf(conn).Open(c.request.fields(), whole, a)
 	if err != nil {
-		if !hc.Usable() {
-			conn.Retire()
-		}
-		conn.Release()
 		return h2grpc.NotOpened(err)
 	}
 	a.s, c.backend = s, a
 	if !whole {
-		c.sendKept(s, a)
+		c.sendBody(a)
 	}
 	return nil
 }
 
-func (c *call) sendKept(s *h2.Stream, a *attempt) {
+// sendBody sends what has come of the request behind its head. It needs mu.
+func (c *call) sendBody(a *attempt) {
+	body := c.request.body
 	end := c.request.ended && c.request.trailers == nil
-	if len(c.request.kept) > 0 || end {
-		c.sent(a, s.WriteData(c.request.kept, end))
+	c.sent(a, a.s.WriteData(body, end))
+	if len(body) > replayLimit {
+		c.request.drop()
 	}
 	if c.request.trailers != nil {
-		_ = s.WriteTrailers(c.request.trailers) // if that fails, the backend has ended
+		c.sendTrailers(a)
 	}
-	if len(c.request.kept) > replayLimit {
-		c.request.drop()
+}
+
+// sendTrailers ends the request with trailers. It needs mu.
+func (c *call) sendTrailers(a *attempt) {
+	err := a.s.WriteTrailers(c.request.trailers)
+	if errors.Is(err, h2.ErrHeaderList) { // else the backend has ended
+		c.fail(stream.AsFailure(h2grpc.NotOpened(err)))
 	}
 }
 
@@ -76,25 +82,26 @@ func (c *call) openWaiting(ctx context.Context, address string) {
 		err := c.relay.backends.Pool.Open(ctx, cluster, address, func(conn *upstream.Conn) error {
 			return c.openUnlessOver(conn, address)
 		})
-		c.mu.Lock()
-		if err == nil || c.over {
-			backend := c.backend
-			c.mu.Unlock()
-			if backend != nil && backend.s != nil {
-				backend.s.Conn().Flush()
-			}
-			return
+		if err == nil {
+			break
 		}
-		f := stream.AsFailure(err)
-		if !c.mayTryNext(f) {
-			c.fail(f)
-			c.mu.Unlock()
-			c.client.Conn().Flush()
-			return
+		if address = c.notOpened(stream.AsFailure(err)); address == "" {
+			break
 		}
-		address = c.nextInstance()
-		c.mu.Unlock()
 	}
+	c.flush()
+}
+
+// notOpened returns the address of the instance that may do better than the one
+// that f tells of. If there is none it ends the call, and returns "".
+func (c *call) notOpened(f *stream.Failure) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mayTryNext(f) {
+		return c.nextInstance()
+	}
+	c.fail(f)
+	return ""
 }
 
 var errOver = errors.New("the call is over")
@@ -130,7 +137,7 @@ func (c *call) nextInstance() string {
 // f tells of. One that does not answer is not asked twice. It needs mu.
 func (c *call) mayTryNext(f *stream.Failure) bool {
 	instances := c.target.Cluster.Instances()
-	if !f.Unprocessed || c.request.dropped || c.over || c.attempts >= max(maxAttempts, instances) {
+	if !f.Unprocessed || c.request.replay == nil || c.attempts >= max(maxAttempts, instances) {
 		return false
 	}
 	return f.Reason != stream.BackendUnreachable || c.attempts < instances

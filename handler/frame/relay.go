@@ -33,18 +33,23 @@ func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, targe
 	s.SetEvents((*fromClient)(c))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !r.calls.begin(c) {
-		c.fail(&stream.Failure{Reason: stream.Shutdown, Code: stream.Unavailable, Message: "the proxy is shutting down"})
-		return
-	}
 	c.request.takeHead(fields)
 	c.request.ended = last
+	if !r.calls.begin(c) {
+		c.fail(shuttingDown())
+		return
+	}
 	if !c.setDeadline() {
 		return
 	}
-	if conn := c.open(); conn != nil {
-		s.Conn().FlushAfterRead(conn)
+	c.open()
+	if c.backend != nil {
+		s.Conn().FlushAfterRead(c.backend.s.Conn())
 	}
+}
+
+func shuttingDown() *stream.Failure {
+	return &stream.Failure{Reason: stream.Shutdown, Code: stream.Unavailable, Message: "the proxy is shutting down"}
 }
 
 // ActiveCalls returns how many calls are under way.
@@ -55,6 +60,6 @@ func (r *Relay) ActiveCalls() int { return r.calls.count() }
 func (r *Relay) Shutdown(ctx context.Context) {
 	r.calls.awaitNone(ctx)
 	for _, c := range r.calls.close() {
-		c.abort(&stream.Failure{Reason: stream.Shutdown, Code: stream.Unavailable, Message: "the proxy is shutting down"})
+		c.abort(shuttingDown())
 	}
 }

@@ -10,68 +10,88 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
 )
 
-// request is what a client has sent of its call, for as long as it may have to
-// be sent, once more or at all. It is part of a call and guarded by its mu.
+// request is what a client has sent of its call. It is part of a call and
+// guarded by its mu.
 type request struct {
-	head     []hpack.HeaderField
-	kept     []byte // all of the body so far, until dropped
-	ended    bool   // END_STREAM has come
-	trailers []hpack.HeaderField
-	dropped  bool // the call cannot be sent again
+	*replay // nil once the call cannot be sent again
+
+	contentType string
+	ended       bool // END_STREAM has come
+	trailers    []hpack.HeaderField
 
 	timeout  int       // index of grpc-timeout in head, -1 for none
 	arrived  time.Time // of the head, when it has a timeout
 	deadline time.Time
 }
 
+// replay is what may have to be sent, once more or at all.
+type replay struct {
+	head []hpack.HeaderField
+	body []byte // all of it so far
+}
+
 // replayLimit is how many bytes of a request are kept for sending it again.
 const replayLimit = 48 << 10
 
-// heads and bodies are reused: most calls are over with them at once.
-var (
-	heads  = sync.Pool{New: func() any { s := make([]hpack.HeaderField, 0, 32); return &s }}
-	bodies = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-)
+// replays are reused: most calls are over with them at once.
+var replays = sync.Pool{New: func() any { return new(replay) }}
 
-// maxPooled is the largest body that is reused.
-const maxPooled = replayLimit
+// maxPooledHead is the longest head that is reused.
+const maxPooledHead = 256
 
+// takeHead is called first.
 func (r *request) takeHead(fields []hpack.HeaderField) {
-	r.head = append((*heads.Get().(*[]hpack.HeaderField))[:0], fields...)
-	r.timeout = slices.IndexFunc(r.head, func(f hpack.HeaderField) bool { return f.Name == "grpc-timeout" })
+	r.replay = replays.Get().(*replay)
+	r.head = append(r.head, fields...)
+	r.timeout = r.index("grpc-timeout")
+	if i := r.index("content-type"); i >= 0 {
+		r.contentType = r.head[i].Value
+	}
+}
+
+func (r *request) index(name string) int {
+	return slices.IndexFunc(r.head, func(f hpack.HeaderField) bool { return f.Name == name })
 }
 
 // keep adds to the body. Without must it does so only while the request may be
 // sent again.
 func (r *request) keep(b []byte, must bool) {
-	if r.dropped || len(b) == 0 {
+	if r.replay == nil {
 		return
 	}
-	if !must && len(r.kept)+len(b) > replayLimit {
+	if !must && len(r.body)+len(b) > replayLimit {
 		r.drop()
 		return
 	}
-	if r.kept == nil {
-		r.kept = (*bodies.Get().(*[]byte))[:0]
-	}
-	r.kept = append(r.kept, b...)
+	r.body = append(r.body, b...)
 }
 
 // drop lets go of what is kept: the call will not be sent again.
 func (r *request) drop() {
-	if r.dropped {
+	p := r.replay
+	if p == nil {
 		return
 	}
-	r.dropped = true
-	if head := r.head; head != nil {
-		clear(head)
-		heads.Put(&head)
-		r.head = nil
+	r.replay = nil
+	clear(p.head)
+	p.head, p.body = p.head[:0], p.body[:0]
+	if cap(p.head) <= maxPooledHead && cap(p.body) <= replayLimit {
+		replays.Put(p)
 	}
-	if kept := r.kept; kept != nil && cap(kept) <= maxPooled {
-		bodies.Put(&kept)
+}
+
+// endBy notes that the call has to be over when left has passed. rewrite has the
+// backend told so, whatever the client has said.
+func (r *request) endBy(left time.Duration, rewrite bool) {
+	r.arrived = time.Now()
+	r.deadline = r.arrived.Add(left)
+	if r.timeout < 0 {
+		r.timeout = len(r.head)
+		r.head = append(r.head, hpack.HeaderField{Name: "grpc-timeout"})
 	}
-	r.kept = nil
+	if rewrite {
+		r.head[r.timeout].Value = h2grpc.FormatTimeout(left)
+	}
 }
 
 // fields returns the head as it is to be sent now: grpc-timeout says what

@@ -16,28 +16,32 @@ type scanner struct {
 	prefix [stream.PrefixLen]byte
 }
 
-// scan takes in the next bytes. It returns the length of a message that is
-// longer than limit (0: none is), and 0 if there is none.
-func (s *scanner) scan(b []byte, limit uint32) (tooLong uint32) {
-	for len(b) > 0 {
+// scan takes in the next bytes. If a message begins in them, or before, that is
+// longer than limit (0: none is), it returns the message's length and how many
+// of the bytes come before it; else 0 and all of them.
+func (s *scanner) scan(b []byte, limit uint32) (tooLong uint32, before int) {
+	for rest := b; len(rest) > 0; {
 		if s.left > 0 {
-			n := min(s.left, uint32(len(b)))
+			n := min(s.left, uint32(len(rest)))
 			s.left -= n
-			b = b[n:]
+			rest = rest[n:]
 			continue
 		}
-		n := copy(s.prefix[s.have:], b)
-		b = b[n:]
+		if s.have == 0 {
+			before = len(b) - len(rest)
+		}
+		n := copy(s.prefix[s.have:], rest)
+		rest = rest[n:]
 		if s.have += n; s.have < len(s.prefix) {
-			return 0
+			break
 		}
 		s.have = 0
 		s.left = binary.BigEndian.Uint32(s.prefix[1:])
 		if limit > 0 && s.left > limit {
-			return s.left
+			return s.left, before
 		}
 	}
-	return 0
+	return 0, len(b)
 }
 
 // inside reports whether a message has begun and not ended.

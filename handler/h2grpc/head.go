@@ -212,8 +212,9 @@ var timeoutUnits = []struct {
 // maxTimeoutValue is the largest number that grpc-timeout may have: 8 digits.
 const maxTimeoutValue = 99_999_999
 
-// FormatTimeout returns the value of grpc-timeout for d: it writes d in the finest unit that holds it. A deadline that has
-// passed is one nanosecond, for 0 is not allowed.
+// FormatTimeout returns the value of grpc-timeout for d, in the finest unit that
+// holds it. For a deadline that has passed that is one nanosecond: 0 is not
+// allowed.
 func FormatTimeout(d time.Duration) string {
 	d = max(d, 1)
 	for _, u := range timeoutUnits {

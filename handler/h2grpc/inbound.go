@@ -39,7 +39,13 @@ func newInbound(ctx context.Context, s *h2.Stream, h *head) *inbound {
 	in.in.init(s)
 	in.out.init(s)
 	if d, ok := ParseTimeout(h.timeout); ok {
-		in.ctx, in.cancel = context.WithTimeout(ctx, d)
+		var cancel context.CancelFunc
+		in.ctx, cancel = context.WithTimeout(ctx, d)
+		unwatch := context.AfterFunc(in.ctx, func() { in.stop(errDeadline) })
+		in.cancel = func() {
+			unwatch()
+			cancel()
+		}
 	} else {
 		in.ctx, in.cancel = context.WithCancel(ctx)
 	}
@@ -59,8 +65,8 @@ func (in *inbound) WriteHeader(h *stream.Header) error {
 	if in.finished {
 		return errFinished
 	}
-	in.headers = true
 	err := in.s.WriteHeaders(headerFields(h, in.req.ContentType), false)
+	in.headers = err == nil
 	in.s.Conn().Flush()
 	return err
 }
@@ -74,8 +80,8 @@ func (in *inbound) Finish(t *stream.Trailer) {
 		return
 	}
 	in.end(t, headers)
-	in.s.Conn().Flush()
 	in.over(errFinished)
+	in.s.Conn().Flush()
 }
 
 // end queues what ends the call for the client.
@@ -97,16 +103,24 @@ func (in *inbound) end(t *stream.Trailer, headers bool) {
 	in.s.Stop()
 }
 
-// over ends what waits for the call.
+// over ends the call for the relay.
 func (in *inbound) over(err error) {
+	in.stop(err)
+	in.cancel()
+}
+
+// stop ends what waits for the client, who need not be there any more.
+func (in *inbound) stop(err error) {
 	in.in.fail(err)
 	in.out.fail(err)
-	in.cancel()
 }
 
 var (
 	errFinished = errors.New("the call has ended")
 	errCanceled = errors.New("the client has cancelled the call")
+	errDeadline = &stream.Failure{
+		Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded, Message: "deadline exceeded before the call had ended",
+	}
 )
 
 // Headers implements h2.Events; a client sends no response.
@@ -114,7 +128,9 @@ func (in *inbound) Headers([]hpack.HeaderField, bool) {}
 
 // Data implements h2.Events.
 func (in *inbound) Data(b []byte, last bool) {
-	in.in.put(b)
+	if !in.in.put(b) {
+		in.s.Credit(len(b)) // it may have to go before the client reads its answer
+	}
 	if last {
 		in.in.end(io.EOF)
 	}

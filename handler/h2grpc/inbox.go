@@ -26,18 +26,21 @@ func (b *inbox) init(s *h2.Stream) {
 	b.arrived.L = &b.mu
 }
 
-// put is for the connection's reader.
-func (b *inbox) put(p []byte) {
+// put is for the connection's reader. It reports false if nobody will read p.
+func (b *inbox) put(p []byte) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil || b.ended != nil {
-		return
+		return false
 	}
-	if b.start > 0 && b.start == len(b.buf) {
-		b.buf, b.start = b.buf[:0], 0
+	if b.start > len(b.buf)/2 && len(b.buf)+len(p) > cap(b.buf) {
+		// Else a reader that is always a little behind would have it grow by
+		// all that has been read.
+		b.buf, b.start = b.buf[:copy(b.buf, b.buf[b.start:])], 0
 	}
 	b.buf = append(b.buf, p...)
 	b.arrived.Signal()
+	return true
 }
 
 // end ends reading behind what has come: with io.EOF, or why there is no more.
@@ -51,14 +54,19 @@ func (b *inbox) end(err error) {
 	}
 }
 
-// fail ends reading at once.
+// fail ends reading at once, and credits what has not been read.
 func (b *inbox) fail(err error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	unread := 0
 	if b.err == nil {
 		b.err = err
+		unread = len(b.buf) - b.start
 		b.buf, b.start = nil, 0
 		b.arrived.Broadcast()
+	}
+	b.mu.Unlock()
+	if unread > 0 {
+		b.s.Credit(unread)
 	}
 }
 

@@ -144,7 +144,7 @@ func (o *outbound) refuse(f *stream.Failure) {
 
 // Data implements h2.Events.
 func (o *outbound) Data(b []byte, last bool) {
-	o.in.put(b)
+	_ = o.in.put(b) // if nobody reads it, the stream is about to be reset
 	if last {
 		o.refuse(o.protocol(stream.Internal, "the response ends without trailers"))
 	}

@@ -2,8 +2,6 @@ package kitexgrpc
 
 import (
 	"context"
-	"log/slog"
-	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
@@ -13,22 +11,13 @@ import (
 
 // Options says how connections to backends are made and kept.
 type Options struct {
-	// ConnectTimeout bounds opening a connection, handshake included.
-	ConnectTimeout time.Duration
-	// IdleTimeout is how long a connection is kept without a call; 0: for ever.
-	IdleTimeout time.Duration
+	upstream.Options
 	// StreamWindow and ConnectionWindow are the HTTP/2 flow-control windows in
 	// bytes that backends may fill.
 	StreamWindow, ConnectionWindow uint32
 	// MaxHeaderList is the largest header list accepted from a backend, in
 	// bytes as RFC 9113 section 6.5.2 counts them.
 	MaxHeaderList uint32
-	// Connections is how many connections an instance of a cluster gets at
-	// most, by cluster name. A cluster that is not named gets one.
-	Connections map[string]int
-	// Logger is told when an instance goes down and when it is back. Default
-	// slog.Default().
-	Logger *slog.Logger
 }
 
 func (o *Options) connectOptions() grpc.ConnectOptions {
@@ -36,15 +25,6 @@ func (o *Options) connectOptions() grpc.ConnectOptions {
 		InitialWindowSize:     o.StreamWindow,
 		InitialConnWindowSize: o.ConnectionWindow,
 		MaxHeaderListSize:     &o.MaxHeaderList,
-	}
-}
-
-func (o *Options) poolOptions() upstream.Options {
-	return upstream.Options{
-		ConnectTimeout: o.ConnectTimeout,
-		IdleTimeout:    o.IdleTimeout,
-		Connections:    o.Connections,
-		Logger:         o.Logger,
 	}
 }
 
@@ -58,7 +38,7 @@ type Backends struct {
 // NewBackends starts with no connection and nothing running. Close must be
 // called once Open has been.
 func NewBackends(opts Options) *Backends {
-	return &Backends{pool: upstream.New(opts.poolOptions(), opts.dial)}
+	return &Backends{pool: upstream.New(opts.Options, opts.dial)}
 }
 
 // Open opens the backend's side of a call on a connection to address. ctx is

@@ -33,7 +33,10 @@ const (
 )
 
 func newBackends(t *testing.T, change func(*Options)) *Backends {
-	opts := Options{ConnectTimeout: safety, MaxHeaderList: 1 << 20, Logger: slog.New(slog.DiscardHandler), Connections: map[string]int{"c": 4}}
+	opts := Options{
+		Options:       upstream.Options{ConnectTimeout: safety, Logger: slog.New(slog.DiscardHandler), Connections: map[string]int{"c": 4}},
+		MaxHeaderList: 1 << 20,
+	}
 	if change != nil {
 		change(&opts)
 	}

@@ -2,11 +2,7 @@ package kitexgrpc
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"strings"
-	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
@@ -43,11 +39,9 @@ func (o *Options) dial(ctx context.Context, address string, ev upstream.Events) 
 // connect opens a connection to address and waits until the backend's SETTINGS
 // are in force. ctx bounds all of it.
 func connect(ctx context.Context, address string, opts *Options, ev upstream.Events) (*transport, error) {
-	network, address := splitAddress(address)
-	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: limitUnacknowledged}
-	nc, err := dialer.DialContext(ctx, network, address)
+	nc, err := upstream.DialNet(ctx, address)
 	if err != nil {
-		return nil, dialError(err)
+		return nil, err
 	}
 	watched := watch(nc, int(opts.MaxHeaderList))
 	// The connection outlives the call that opened it.
@@ -57,42 +51,16 @@ func connect(ctx context.Context, address string, opts *Options, ev upstream.Eve
 	})
 	if err != nil {
 		_ = nc.Close()
-		return nil, errNoHTTP2
+		return nil, upstream.ErrNoHTTP2
 	}
 	select {
 	case <-watched.settled:
 		return &transport{tr: tr, watched: watched}, nil
 	case <-tr.Error():
-		return nil, errNoHTTP2
+		return nil, upstream.ErrNoHTTP2
 	case <-ctx.Done():
 		err := fmt.Errorf("no HTTP/2 SETTINGS from the backend: %w", context.Cause(ctx))
 		_ = tr.Close(err)
 		return nil, err
 	}
-}
-
-var errNoHTTP2 = errors.New("the backend closed the connection, or does not speak HTTP/2 without TLS")
-
-// A backend host that is gone without a word is found out about within
-// goneAfter, by keepalive when nothing is under way, else by the bytes that
-// are not acknowledged.
-const goneAfter = 20 * time.Second
-
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: goneAfter / 2, Interval: goneAfter / 4, Count: 2}
-
-// dialError leaves out of a dial error what the caller says anyway.
-func dialError(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return fmt.Errorf("connect: %w", op.Err)
-	}
-	return fmt.Errorf("connect: %w", err)
-}
-
-// splitAddress turns a configured address into what net.Dial takes.
-func splitAddress(address string) (network, addr string) {
-	if path, ok := strings.CutPrefix(address, "unix://"); ok {
-		return "unix", path
-	}
-	return "tcp", address
 }

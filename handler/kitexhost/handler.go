@@ -25,6 +25,9 @@ type Factory struct {
 	// server's handler of unknown services (remote.ServerOption's
 	// GRPCUnknownServiceHandler) as Kitex's streams.
 	Config h2.Config
+	// Broken is told of each client that was cut off for what it has sent. It
+	// may be nil.
+	Broken func(peer net.Addr, why *h2.ConnError)
 }
 
 // NewTransHandler implements remote.ServerTransHandlerFactory.
@@ -73,7 +76,12 @@ func (t *transHandler) OnRead(_ context.Context, nc net.Conn) error {
 	c := h2.NewServer(nc, &cfg)
 	t.enter(c)
 	defer t.leave(c)
-	return c.Serve()
+	err := c.Serve()
+	var broken *h2.ConnError
+	if t.Broken != nil && errors.As(err, &broken) {
+		t.Broken(nc.RemoteAddr(), broken)
+	}
+	return err
 }
 
 func (t *transHandler) enter(c *h2.Conn) {

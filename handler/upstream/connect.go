@@ -7,6 +7,7 @@ import (
 
 // attempt is one attempt to connect that any number of calls wait for.
 type attempt struct {
+	conn *Conn         // what it makes
 	done chan struct{} // closed when the attempt is over
 	err  error         // set before done is closed
 }
@@ -17,6 +18,17 @@ func (a *attempt) ended() <-chan struct{} {
 		return nil
 	}
 	return a.done
+}
+
+// wasted reports whether the attempt is over and its connection too, which has
+// carried nothing.
+func (a *attempt) wasted() bool {
+	select {
+	case <-a.ended():
+		return a.err == nil && a.conn.retired.Load() && a.conn.opened.Load() == 0
+	default:
+		return false
+	}
 }
 
 // redialPause is how long an instance that refused a connection is answered
@@ -40,7 +52,7 @@ func (in *instance) connect() (*attempt, error) {
 	case in.failed != nil && time.Now().Before(in.retryAt):
 		return nil, in.failed
 	}
-	a := &attempt{done: make(chan struct{})}
+	a := &attempt{conn: newConn(in), done: make(chan struct{})}
 	in.attempt = a
 	in.pool.running.Go(func() { in.run(a) }) // ends within Options.ConnectTimeout
 	return a, nil
@@ -49,21 +61,18 @@ func (in *instance) connect() (*attempt, error) {
 func (in *instance) run(a *attempt) {
 	ctx, cancel := context.WithTimeoutCause(in.pool.ctx, in.pool.opts.ConnectTimeout, errConnectTimeout)
 	defer cancel()
-	c := newConn(in)
-	t, limit, err := in.pool.dial(ctx, in.address, (*events)(c))
+	t, limit, err := in.pool.dial(ctx, in.address, (*events)(a.conn))
 	if err == nil {
-		c.begin(t, limit)
+		a.conn.begin(t, limit)
 	}
-	a.err = in.settle(c, err)
+	in.settle(a, err)
 	if err == nil && a.err != nil {
 		t.Close(a.err)
 	}
-	close(a.done)
 }
 
-// settle takes in how the attempt to make c has ended, and returns what its
-// callers are told.
-func (in *instance) settle(c *Conn, err error) error {
+// settle takes in how an attempt has ended.
+func (in *instance) settle(a *attempt, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.report(err)
@@ -74,11 +83,12 @@ func (in *instance) settle(c *Conn, err error) error {
 		err = errPoolClosed
 	default:
 		in.failed = nil
-		in.add(c)
+		in.add(a.conn)
 	}
+	a.err = err
+	close(a.done)
 	in.attempt = nil
 	in.noteChange()
-	return err
 }
 
 // report logs when the instance goes down and when it is back, once each. It

@@ -171,6 +171,23 @@ func TestEventsBeforeDialReturns(t *testing.T) {
 	}
 }
 
+// A backend that hangs up on every new connection is not dialled without end.
+func TestConnectionsThatGoAsTheyAreOpenedAreBounded(t *testing.T) {
+	for name, end := range map[string]func(*fakeConn){"closed": (*fakeConn).lose, "retired": (*fakeConn).goAway} {
+		t.Run(name, func(t *testing.T) {
+			goes := func(_ context.Context, c *fakeConn) error {
+				end(c)
+				return nil
+			}
+			run(t, upTo(1), &fakeBackend{begin: goes}, func(t *testing.T, f *fixture) {
+				_, err := f.get(t.Context())
+				require.Equal(t, Unreachable("c", "address", errRetired), err)
+				require.Equal(t, openAttempts, f.backend.dialed())
+			})
+		})
+	}
+}
+
 // once does something to the first connection only.
 func once(do func(*fakeConn)) func(context.Context, *fakeConn) error {
 	var first sync.Once

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 )
@@ -28,9 +29,21 @@ func DialNet(ctx context.Context, address string) (net.Conn, error) {
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: limitUnacknowledged}
 	nc, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	return nc, nil
+}
+
+// dialError leaves out of a dial error what the caller says anyway.
+func dialError(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
-		return nil, fmt.Errorf("connect: %w", op.Err) // the rest is said anyway
+		err = op.Err
 	}
-	return nc, err
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		return sys // it names what failed, which is "connect" as a rule
+	}
+	return fmt.Errorf("connect: %w", err)
 }

@@ -49,13 +49,20 @@ func (in *instance) acquire(ctx context.Context) (*Conn, error) {
 	}
 	in.waiting.Add(1)
 	defer in.waiting.Add(-1)
-	for {
+	var a *attempt // the one that was waited for last
+	for wasted := 0; ; {
 		changed := in.nextChange() // before looking, so that no change is missed
 		if c := in.pick(); c != nil {
 			return c, nil
 		}
-		a, err := in.connect()
-		if err != nil && in.connections() == 0 {
+		if a.wasted() {
+			wasted++
+		}
+		if wasted == openAttempts {
+			return nil, errRetired
+		}
+		var err error
+		if a, err = in.connect(); err != nil && in.connections() == 0 {
 			return nil, err
 		}
 		select {

@@ -77,7 +77,8 @@ func (p *Pool) Open(ctx context.Context, cluster, address string, open func(*Con
 }
 
 // openAttempts is how many connections Open tries, the first included, when
-// each was drained just as it got it.
+// each was drained just as it got it, and how many Acquire waits for that go
+// before they have carried a stream.
 const openAttempts = 4
 
 // Acquire returns a connection to address with one stream reserved on it, for
@@ -96,24 +97,38 @@ func (p *Pool) Acquire(ctx context.Context, cluster, address string) (*Conn, err
 	return c, nil
 }
 
+// TryAcquire is Acquire for those who cannot wait. It returns nil where Acquire
+// would have to, or would fail. Its caller looks after the connection as Open
+// does: one that turns out to take no streams is retired before it is released.
+func (p *Pool) TryAcquire(cluster, address string) *Conn {
+	in := p.find(cluster, address)
+	if in == nil {
+		return nil
+	}
+	return in.pick()
+}
+
 // Down reports whether the last attempt to connect to an instance has failed,
 // and it has no connection either. It does not block; asking starts the next
 // attempt once it is due.
 func (p *Pool) Down(cluster, address string) bool {
-	p.mu.RLock()
-	in := p.instances[instanceKey{cluster, address}]
-	p.mu.RUnlock()
+	in := p.find(cluster, address)
 	return in != nil && in.isDown()
 }
 
-func (p *Pool) instance(cluster, address string) (*instance, error) {
-	key := instanceKey{cluster, address}
+// find returns nil if no call has asked for the instance yet.
+func (p *Pool) find(cluster, address string) *instance {
 	p.mu.RLock()
-	in := p.instances[key]
-	p.mu.RUnlock()
+	defer p.mu.RUnlock()
+	return p.instances[instanceKey{cluster, address}]
+}
+
+func (p *Pool) instance(cluster, address string) (*instance, error) {
+	in := p.find(cluster, address)
 	if in != nil {
 		return in, nil
 	}
+	key := instanceKey{cluster, address}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

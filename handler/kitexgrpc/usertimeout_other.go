@@ -1,8 +1,0 @@
-//go:build !linux
-
-package kitexgrpc
-
-import "syscall"
-
-// limitUnacknowledged does nothing where the option is not known.
-func limitUnacknowledged(string, string, syscall.RawConn) error { return nil }
