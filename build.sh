@@ -17,6 +17,7 @@ usage: ./build.sh [task] [arguments]
   test    run the tests:                         go test ./...
   race    run the tests with the race detector:  go test -race ./...
   fuzz    run each fuzz target for FUZZTIME (default 10s)
+  h2spec  build, and check the HTTP/2 of the result: .ci/h2spec/run
   bench   measure the proxy beside others:       cd bench && go run .
   lint    look for mistakes: vet, format, linters, shellcheck
   fmt     format the code
@@ -97,7 +98,7 @@ task_lint() {
   fi
   if has_tool staticcheck; then show go tool -modfile="$tools" staticcheck ./...; fi
   if has_tool golangci-lint; then show go tool -modfile="$tools" golangci-lint run "$@" ./...; fi
-  if command -v shellcheck >/dev/null; then show shellcheck build.sh; fi
+  if command -v shellcheck >/dev/null; then show shellcheck build.sh .ci/run .ci/h2spec/run; fi
 }
 
 task_fmt() {
@@ -117,6 +118,11 @@ task_fuzz() {
   if [ "$found" -eq 0 ]; then say "there are no fuzz targets"; fi
 }
 
+task_h2spec() {
+  task_build "$@"
+  show .ci/h2spec/run output/bin/kitexproxy
+}
+
 task_bench() {
   say "cd bench && go run . $*"
   cd bench
@@ -131,7 +137,7 @@ main() {
   local task=${1:-build}
   if [ $# -gt 0 ]; then shift; fi
   case $task in
-    build | gen | test | race | lint | bench | run | demo | fuzz | fmt) "task_$task" "$@" ;;
+    build | gen | test | race | lint | bench | run | demo | fuzz | h2spec | fmt) "task_$task" "$@" ;;
     help | -h | --help) usage ;;
     *)
       printf 'build.sh: unknown task "%s"\n\n' "$task" >&2

@@ -2,6 +2,8 @@ package proxy_test
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"testing"
 
 	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for the Kitex backends
@@ -13,31 +15,33 @@ import (
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
-// The ways through the proxy, each of which is a target of the conformance
-// suites.
-var ways = map[string]struct {
-	change func(*conf.Config)
-	opts   handlertest.Options
-}{
-	"native": {change: func(c *conf.Config) { c.Transport = conf.TransportNative }},
-	// At debug level calls go through the relay that can tell about each.
-	"native, debug": {change: func(c *conf.Config) { c.Transport, c.Log.Level = conf.TransportNative, "debug" }},
-	"kitex":         {change: func(c *conf.Config) { c.Transport = conf.TransportKitex }, opts: notOnKitex},
+// way is a way for calls to take through the proxy.
+type way struct {
+	transport string
+	level     slog.Level
+	prepare   func(*proxy.Proxy) // nil for nothing
+	opts      handlertest.Options
 }
 
-// frameMode returns the target that puts a proxy of its own before each backend.
-func frameMode(change func(*conf.Config)) func(t *testing.T, backend string) string {
-	return func(t *testing.T, backend string) string {
-		cfg, err := conf.Simple("127.0.0.1:0", backend)
-		require.NoError(t, err)
-		change(cfg)
-		return startConformant(t, cfg)
-	}
+// ways are the targets of the conformance suites.
+var ways = map[string]way{
+	"native":         {transport: conf.TransportNative},
+	"native, logged": {transport: conf.TransportNative, level: slog.LevelDebug},
+	// The streams that modes which look at messages work with.
+	"native, streams": {transport: conf.TransportNative, prepare: proxy.UseStreams},
+	"kitex":           {transport: conf.TransportKitex, opts: notOnKitex},
 }
 
-func startConformant(t *testing.T, cfg *conf.Config) string {
-	p, err := proxy.New(cfg, proxy.WithLogger(faultLogger()))
+// target puts a proxy of its own before each backend.
+func (w way) target(t *testing.T, backend string) string {
+	cfg, err := conf.Simple("127.0.0.1:0", backend)
 	require.NoError(t, err)
+	cfg.Transport = w.transport
+	p, err := proxy.New(cfg, proxy.WithLogger(w.logger()))
+	require.NoError(t, err)
+	if w.prepare != nil {
+		w.prepare(p)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run(ctx) }() // ends with the test
@@ -54,6 +58,11 @@ func startConformant(t *testing.T, cfg *conf.Config) string {
 	return p.Addrs()[0].String()
 }
 
+// logger writes nowhere, at the way's level.
+func (w way) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: w.level}))
+}
+
 // notOnKitex are the claims that frame mode on Kitex's own transport cannot
 // keep. The README lists them under Limits.
 var notOnKitex = handlertest.Options{Skip: map[string]string{
@@ -68,11 +77,10 @@ var notOnKitex = handlertest.Options{Skip: map[string]string{
 func TestConformance(t *testing.T) {
 	quietKitex()
 	for name, way := range ways {
-		target := frameMode(way.change)
 		t.Run(name, func(t *testing.T) {
-			t.Run("grpc-go", func(t *testing.T) { handlertest.Suite(t, target, way.opts) })
-			t.Run("Kitex", func(t *testing.T) { handlertest.SuiteKitex(t, target, handlertest.Options{}) })
-			t.Run("Interop", func(t *testing.T) { handlertest.Interop(t, target, handlertest.Options{}) })
+			t.Run("grpc-go", func(t *testing.T) { handlertest.Suite(t, way.target, way.opts) })
+			t.Run("Kitex", func(t *testing.T) { handlertest.SuiteKitex(t, way.target, handlertest.Options{}) })
+			t.Run("Interop", func(t *testing.T) { handlertest.Interop(t, way.target, handlertest.Options{}) })
 		})
 	}
 }

@@ -3,8 +3,6 @@ package proxy_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
-	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -30,9 +27,9 @@ type claim struct {
 	// kitexLimit says why the claim fails on Kitex's transport, "" if it holds
 	// there too.
 	kitexLimit string
-	// debugLimit says why the claim fails on the relay that native has for
-	// debug level, "" if it holds there too.
-	debugLimit string
+	// streamsLimit says why the claim fails on native's blocking streams, ""
+	// if it holds there too.
+	streamsLimit string
 	// script is what the backend does. nil answers OK.
 	script func(*rawh2.Stream)
 	// problem makes calls, and says what is wrong with them, "" for nothing.
@@ -45,12 +42,12 @@ func TestKitexLimits(t *testing.T) {
 		"request": requestClaims(), "response": responseClaims(), "status": statusClaims(),
 		"shape": shapeClaims(), "neighbours": neighbourClaims(),
 	}
-	for way, w := range ways {
+	for name, w := range ways {
 		for group, claims := range groups {
 			for _, c := range claims {
-				t.Run(way+"/"+group+"/"+c.name, func(t *testing.T) {
-					f := startClaimProxy(t, c.script, w.change)
-					limit := map[string]string{"kitex": c.kitexLimit, "native, debug": c.debugLimit}[way]
+				t.Run(name+"/"+group+"/"+c.name, func(t *testing.T) {
+					f := startClaimProxy(t, c.script, w)
+					limit := map[string]string{"kitex": c.kitexLimit, "native, streams": c.streamsLimit}[name]
 					problem := c.problem(f)
 					if problem != "" && limit != "" {
 						t.Skipf("%s; reason: %s", problem, limit)
@@ -69,7 +66,7 @@ type claimProxy struct {
 	backend *rawh2.Server
 }
 
-func startClaimProxy(t *testing.T, script func(*rawh2.Stream), change func(*conf.Config)) *claimProxy {
+func startClaimProxy(t *testing.T, script func(*rawh2.Stream), w way) *claimProxy {
 	t.Helper()
 	if script == nil {
 		script = answerOK
@@ -77,13 +74,12 @@ func startClaimProxy(t *testing.T, script func(*rawh2.Stream), change func(*conf
 	backend := startRaw(t, rawh2.Options{}, script)
 	cfg := faultConfig(backend.Addr())
 	cfg.Clusters["default"].Connections = 1
-	change(cfg)
-	// The level of the logger decides which relay a call takes.
-	var level slog.Level
-	require.NoError(t, level.UnmarshalText([]byte(cfg.Log.Level)))
-	logger := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: level}))
-	p, err := proxy.New(cfg, proxy.WithLogger(logger))
+	cfg.Transport = w.transport
+	p, err := proxy.New(cfg, proxy.WithLogger(w.logger()))
 	require.NoError(t, err)
+	if w.prepare != nil {
+		w.prepare(p)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &faultProxy{t: t, p: p, cancel: cancel, ran: make(chan error, 1)}
 	go func() { f.ran <- p.Run(ctx) }() // ends with stop
@@ -318,7 +314,7 @@ func carriesStatus(name, kitexLimit string, trailer ...rawh2.Field) claim {
 func statusClaims() []claim {
 	const (
 		messageLimit = "it decodes the message, puts U+FFFD for bytes that are not UTF-8, and encodes it again"
-		debugLimit   = "code and message are read and written anew, in the usual spelling"
+		streamsLimit = "code and message are read and written anew, in the usual spelling"
 	)
 	message := func(name, value string) claim {
 		return carriesStatus(name, messageLimit, rawh2.F("grpc-status", "13"), rawh2.F("grpc-message", value))
@@ -333,15 +329,15 @@ func statusClaims() []claim {
 		carriesStatus("code with zeros before it", "it writes the code anew", rawh2.F("grpc-status", "007")),
 	}
 	for i := range spellings {
-		spellings[i].debugLimit = debugLimit
+		spellings[i].streamsLimit = streamsLimit
 	}
 	return append(claims, spellings...)
 }
 
 func shapeClaims() []claim {
-	const debugLimit = "open: the end of a request is sent in an empty DATA frame"
+	const streamsLimit = "open: the end of a request is sent in an empty DATA frame"
 	return []claim{{
-		name: "HEADERS that end the stream", debugLimit: debugLimit,
+		name: "HEADERS that end the stream", streamsLimit: streamsLimit,
 		kitexLimit: "it ends a request's stream with DATA only",
 		problem: func(f *claimProxy) string {
 			s, err := f.dial(rawh2.Options{}).NewStream(f.request(), true)
@@ -356,7 +352,7 @@ func shapeClaims() []claim {
 			return ""
 		},
 	}, {
-		name: "END_STREAM on the last DATA", debugLimit: debugLimit,
+		name: "END_STREAM on the last DATA", streamsLimit: streamsLimit,
 		kitexLimit: "it sends an empty DATA frame behind a request that was not complete when it began",
 		script:     echoEachRaw,
 		problem: func(f *claimProxy) string {

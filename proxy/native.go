@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"context"
-	"log/slog"
 	"time"
 
 	"golang.org/x/net/http2/hpack"
@@ -22,6 +20,9 @@ type native struct {
 	frames   *frame.Relay
 	calls    h2grpc.Server // those that frames does not carry
 	broken   offenders
+	// blocking leads all calls through the relay of package handler, for
+	// tests of the streams that modes other than frame work with.
+	blocking bool
 }
 
 func newNative(r *Relay) *native {
@@ -33,7 +34,7 @@ func newNative(r *Relay) *native {
 		ConnectionWindow: uint32(r.cfg.Limits.ConnectionWindow),
 		MaxHeaderList:    uint32(r.cfg.Limits.HeaderList),
 	})
-	n.frames = frame.New(n.backends, uint32(r.cfg.Limits.Message))
+	n.frames = frame.New(n.backends, uint32(r.cfg.Limits.Message), r.log)
 	n.calls.Serve = func(in stream.Inbound) { r.handler.Serve(in) }
 	return n
 }
@@ -64,7 +65,7 @@ func (n *native) config() h2.Config {
 // begin takes a new stream of a client to whoever carries its call.
 func (n *native) begin(s *h2.Stream, fields []hpack.HeaderField, last bool) {
 	method, ok := h2grpc.MethodOf(fields)
-	if !ok || method == n.calls.ProbeMethod || !n.passesFrames() {
+	if !ok || method == n.calls.ProbeMethod || n.blocking {
 		n.calls.Begin(s, fields, last)
 		return
 	}
@@ -74,10 +75,4 @@ func (n *native) begin(s *h2.Stream, fields []hpack.HeaderField, last bool) {
 		return
 	}
 	n.frames.Begin(s, fields, last, target)
-}
-
-// passesFrames reports whether nobody wants to follow single calls, for which
-// the other relay tells more.
-func (n *native) passesFrames() bool {
-	return !n.relay.log.Enabled(context.Background(), slog.LevelDebug)
 }

@@ -52,6 +52,9 @@ func (a *attempt) Headers(fields []hpack.HeaderField, last bool) {
 		return
 	}
 	c.answered, c.complete = true, last
+	if last {
+		c.trace.answered(fields)
+	}
 }
 
 // Data implements h2.Events.
@@ -97,6 +100,7 @@ func (a *attempt) Trailers(fields []hpack.HeaderField) {
 		return
 	}
 	c.complete = true
+	c.trace.answered(fields)
 }
 
 // Sent implements h2.Events: part of the request has left.

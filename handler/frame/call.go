@@ -38,7 +38,8 @@ type call struct {
 	complete bool               // and its end
 	over     bool
 	timer    *time.Timer
-	byRoute  bool // the timer is the route's, not the client's
+	byRoute  bool   // the timer is the route's, not the client's
+	trace    *trace // nil unless the call is logged
 
 	first attempt // to have no other allocation for the usual case
 }
@@ -109,6 +110,7 @@ func (c *call) fail(f *stream.Failure) {
 	if c.over {
 		return
 	}
+	c.trace.failed(f)
 	var err error
 	switch {
 	case c.complete:
@@ -133,6 +135,7 @@ func (c *call) end(code http2.ErrCode) {
 		return
 	}
 	c.over = true
+	c.logEnd()
 	if c.timer != nil {
 		c.timer.Stop()
 	}

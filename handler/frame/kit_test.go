@@ -63,7 +63,7 @@ func start(t testing.TB, o options) *proxy {
 		StreamWindow: window, ConnectionWindow: 4 * window, MaxHeaderList: 64 << 10,
 	})
 	t.Cleanup(p.backends.Close)
-	p.relay = New(p.backends, o.maxMessage)
+	p.relay = New(p.backends, o.maxMessage, slog.New(slog.DiscardHandler))
 	p.target = resolver.New(&conf.Config{
 		Clusters: map[string]*conf.Cluster{"c": {Instances: o.instances}},
 		Default:  &conf.Action{Cluster: "c", Timeout: conf.Duration(o.timeout)},

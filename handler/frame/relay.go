@@ -2,6 +2,7 @@ package frame
 
 import (
 	"context"
+	"log/slog"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -15,14 +16,15 @@ import (
 type Relay struct {
 	backends   *h2grpc.Backends
 	maxMessage uint32
+	log        *slog.Logger
 	calls      calls
 }
 
 // New returns a Relay that is ready to carry calls. maxMessage is the longest
 // message in bytes that is let through in either direction, as it crosses the
-// wire; 0 means no limit.
-func New(backends *h2grpc.Backends, maxMessage uint32) *Relay {
-	return &Relay{backends: backends, maxMessage: maxMessage}
+// wire; 0 means no limit. At debug level log gets a line for each call.
+func New(backends *h2grpc.Backends, maxMessage uint32, log *slog.Logger) *Relay {
+	return &Relay{backends: backends, maxMessage: maxMessage, log: log}
 }
 
 // Begin takes over a stream of a client's connection that makes a gRPC call, of
@@ -30,6 +32,7 @@ func New(backends *h2grpc.Backends, maxMessage uint32) *Relay {
 // h2.Config for fields and last.
 func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, target *resolver.Target) {
 	c := newCall(r, s, target)
+	c.trace = startTrace(r.log, fields)
 	s.SetEvents((*fromClient)(c))
 	c.mu.Lock()
 	defer c.mu.Unlock()

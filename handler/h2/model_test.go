@@ -311,7 +311,7 @@ func TestModelWithXNetServer(t *testing.T) {
 		var serve sync.WaitGroup
 		defer serve.Wait()
 		defer nc.Close()
-		srv := &http2.Server{MaxConcurrentStreams: uint32(1 + r.IntN(10)), MaxUploadBufferPerStream: int32(1 << r.IntN(20))}
+		srv := &http2.Server{MaxConcurrentStreams: uint32(1 + r.IntN(10)), MaxUploadBufferPerStream: int32(1 << (10 + r.IntN(10)))}
 		serve.Go(func() { // ends with the connection
 			srv.ServeConn(ns, &http2.ServeConnOpts{Handler: http.HandlerFunc(serveXNet), BaseConfig: &http.Server{ErrorLog: quiet}})
 		})

@@ -196,10 +196,15 @@ func (s *Stream) Reset(code http2.ErrCode) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !s.gone {
-		s.ev = nil
-		c.reset(s, code, "")
+	if s.gone {
+		return
 	}
+	s.ev = nil
+	if s.localEnded && s.remoteEnded {
+		c.leave(s, nil) // it is over, if its Events have not been told yet
+		return
+	}
+	c.reset(s, code, "")
 }
 
 // Stop says that nothing more of the peer's is wanted once this side has ended:

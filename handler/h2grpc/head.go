@@ -140,9 +140,9 @@ func orElse(s, other string) string {
 	return other
 }
 
-// parseTrailer reads trailers, or a response that is nothing else, that have
+// ParseTrailer reads trailers, or a response that is nothing else, that have
 // been checked.
-func parseTrailer(fields []hpack.HeaderField) *stream.Trailer {
+func ParseTrailer(fields []hpack.HeaderField) *stream.Trailer {
 	t := &stream.Trailer{Metadata: make(stream.Metadata, 0, len(fields))}
 	for i := range fields {
 		f := &fields[i]

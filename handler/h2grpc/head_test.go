@@ -95,12 +95,12 @@ func TestTrailersCross(t *testing.T) {
 		"empty details":      fields("grpc-status", "0", "grpc-status-details-bin", ""),
 		"details twice":      fields("grpc-status", "1", "grpc-status-details-bin", "CA0", "grpc-status-details-bin", "CA1"),
 	} {
-		t.Run(name, func(t *testing.T) { require.Equal(t, trailers, TrailerFields(parseTrailer(trailers))) })
+		t.Run(name, func(t *testing.T) { require.Equal(t, trailers, TrailerFields(ParseTrailer(trailers))) })
 	}
-	padded := parseTrailer(fields("grpc-status", "3", "grpc-status-details-bin", "CAM="))
+	padded := ParseTrailer(fields("grpc-status", "3", "grpc-status-details-bin", "CAM="))
 	require.Equal(t, []byte{8, 3}, padded.Status.Details)
 	only := fields(":status", "200", "content-type", "application/grpc+y", "grpc-status", "5")
-	require.Equal(t, only, TrailersOnlyFields(parseTrailer(only), "asked"))
+	require.Equal(t, only, TrailersOnlyFields(ParseTrailer(only), "asked"))
 }
 
 func TestIsGRPC(t *testing.T) {

@@ -125,7 +125,7 @@ func (o *outbound) Headers(fields []hpack.HeaderField, last bool) {
 		return
 	}
 	if last {
-		o.ended(parseTrailer(fields))
+		o.ended(ParseTrailer(fields))
 		return
 	}
 	o.mu.Lock()
@@ -156,7 +156,7 @@ func (o *outbound) Trailers(fields []hpack.HeaderField) {
 		o.refuse(f)
 		return
 	}
-	o.ended(parseTrailer(fields))
+	o.ended(ParseTrailer(fields))
 }
 
 // ended takes in how the backend has ended the call.

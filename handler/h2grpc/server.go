@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/kitexproxy/kitexproxy/handler/h2"
@@ -39,9 +40,8 @@ func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool) {
 		st.Stop()
 		return
 	}
-	if refuse := notGRPC(&h); refuse != nil {
-		_ = st.WriteHeaders(refuse, true)
-		st.Stop()
+	if fields, text := notGRPC(&h); fields != nil {
+		refuse(st, fields, text)
 		return
 	}
 	in := newInbound(context.Background(), st, &h)
@@ -79,19 +79,39 @@ func MethodOf(fields []hpack.HeaderField) (string, bool) {
 }
 
 // notGRPC returns the answer to a request that is not gRPC, nil for one that is
-// (the specification's section on requests asks for 415).
-func notGRPC(h *head) []hpack.HeaderField {
+// (the specification's section on requests asks for 415), and its text, "" for
+// none.
+func notGRPC(h *head) (fields []hpack.HeaderField, text string) {
 	status, allow := "", ""
 	switch {
 	case !isGRPC(h.req.ContentType):
-		status = "415"
+		status, text = "415", "this is a gRPC server: the content-type of requests is application/grpc\n"
 	case h.method != "POST":
-		status, allow = "405", "POST"
+		status, allow, text = "405", "POST", "this is a gRPC server: the method of requests is POST\n"
 	case h.req.Method == "" || h.req.Method[0] != '/':
-		status = "400"
+		status, text = "400", "this is a gRPC server: the path of requests is /Service/Method\n"
 	default:
-		return nil
+		return nil, ""
 	}
-	fields := []hpack.HeaderField{{Name: ":status", Value: status}, {Name: "content-length", Value: "0"}}
-	return appendUnlessEmpty(fields, "allow", allow)
+	fields = []hpack.HeaderField{
+		{Name: ":status", Value: status},
+		{Name: "content-type", Value: "text/plain; charset=utf-8"},
+		{Name: "content-length", Value: strconv.Itoa(len(text))},
+	}
+	if h.method == "HEAD" {
+		text = "" // what its answer never has, whatever the length says
+	}
+	return appendUnlessEmpty(fields, "allow", allow), text
+}
+
+// refuse answers a request that is not gRPC. What is still to come of it is
+// dropped, and not asked for.
+func refuse(s *h2.Stream, fields []hpack.HeaderField, text string) {
+	if s.WriteHeaders(fields, text == "") != nil {
+		s.Reset(http2.ErrCodeCancel) // the client takes no header list at all
+		return
+	}
+	if text != "" {
+		s.WriteData([]byte(text), true)
+	}
 }

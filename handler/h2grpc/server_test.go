@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,8 +38,10 @@ func TestRequestsThatAreNotGRPC(t *testing.T) {
 			st, err := c.NewStream(fields, true)
 			require.NoError(t, err)
 			r := reply(t, st)
-			require.Equal(t, test.status, r.Trailer.Get(":status"))
-			require.Equal(t, test.allow, r.Trailer.Get("allow"))
+			require.Equal(t, test.status, r.Header.Get(":status"))
+			require.Equal(t, test.allow, r.Header.Get("allow"))
+			require.Equal(t, strconv.Itoa(len(r.Body)), r.Header.Get("content-length"))
+			require.Contains(t, string(r.Body), "this is a gRPC server")
 		})
 	}
 }
