@@ -143,16 +143,14 @@ func (p *proxy) moodyCall(c *rawh2.Conn, rnd *rand.Rand) bool {
 		return false
 	case 1:
 		_ = s.Trailers(rawh2.F("x", "1"))
+		widen(s)
 	default:
 		// It may be over before that has left; then it has been answered.
 		sent := make(chan error, 1)
 		ctx, cancel := context.WithTimeout(p.safe(), 5*time.Second)
 		defer cancel()
 		go func() { sent <- s.Data(body[min(cut, 16<<10):], true) }() // ends with the stream
-		if c.Err() == nil {
-			_ = c.WindowUpdate(0, 8*window)
-			_ = c.WindowUpdate(s.ID(), 8*window)
-		}
+		widen(s)
 		reply, err := s.AwaitReply(ctx)
 		if reply.Reset == nil && assert.NoError(p.t, err) && reply.Trailer.Get("grpc-status") == "0" && string(reply.Body) != string(rawh2.Frame(0, []byte("early"))) {
 			assert.Equal(p.t, len(body), len(reply.Body))
@@ -163,4 +161,12 @@ func (p *proxy) moodyCall(c *rawh2.Conn, rnd *rand.Rand) bool {
 	}
 	reply, err := s.AwaitReply(p.safe())
 	return assert.NoError(p.t, err) && reply.Reset == nil
+}
+
+// widen lets the answer in, for a client that does not do so by itself.
+func widen(s *rawh2.Stream) {
+	if s.Conn().Err() == nil {
+		_ = s.Conn().WindowUpdate(0, 8*window)
+		_ = s.Conn().WindowUpdate(s.ID(), 8*window)
+	}
 }

@@ -110,16 +110,17 @@ type Conn struct {
 	growth     growth
 	sentSince  bool // something went out on a stream since the last PING came
 
-	out     []byte // frames that wait to be written
-	tail    tail   // the last frame in out, if it can grow
-	writing bool   // someone writes
-	spare   []byte // for out, when what was there is being written
-	enc     *hpack.Encoder
-	block   bytes.Buffer  // what enc writes to
-	waiting []*Stream     // with something to send, held up by the connection
-	queued  int           // bytes waiting at streams
-	idle    chan struct{} // closed when nobody writes any more; nil if nobody asks
-	notes   []note
+	out        []byte // frames that wait to be written
+	tail       tail   // the last frame in out, if it can grow
+	writing    bool   // someone writes
+	spare      []byte // for out, when what was there is being written
+	enc        *hpack.Encoder
+	block      bytes.Buffer  // what enc writes to
+	waiting    []*Stream     // with something to send, held up by the connection
+	queued     int           // bytes waiting at streams
+	idle       chan struct{} // closed when nobody writes any more; nil if nobody asks
+	notes      []note
+	spareNotes []note // empty, for when notes are being told
 
 	keepalive *time.Timer // nil for none
 

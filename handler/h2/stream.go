@@ -309,7 +309,7 @@ func (c *Conn) deliver() {
 	for c.noted.Load() {
 		c.mu.Lock()
 		notes := c.notes
-		c.notes = nil
+		c.notes, c.spareNotes = c.spareNotes, nil
 		c.noted.Store(false)
 		c.mu.Unlock()
 		for _, n := range notes {
@@ -319,8 +319,23 @@ func (c *Conn) deliver() {
 				n.ev.Sent(n.sent)
 			}
 		}
+		c.keepNotes(notes)
 	}
 }
+
+// keepNotes keeps notes that have been told, for the next.
+func (c *Conn) keepNotes(notes []note) {
+	if cap(notes) == 0 || cap(notes) > maxSpareNotes {
+		return
+	}
+	clear(notes)
+	c.mu.Lock()
+	c.spareNotes = notes[:0]
+	c.mu.Unlock()
+}
+
+// maxSpareNotes is how many notes a connection keeps room for.
+const maxSpareNotes = 64
 
 // backlog is what waits to be sent on a stream, in pieces of one size, so that
 // it grows without copying and is given back as it goes.

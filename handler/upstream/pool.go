@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,9 +35,12 @@ type Pool struct {
 	// running are the goroutines of dials and of the sweeper.
 	running sync.WaitGroup
 
-	mu        sync.RWMutex
-	instances map[instanceKey]*instance
-	closed    bool
+	// instances is replaced, never changed, so that calls of all connections
+	// can look into it without a lock.
+	instances atomic.Pointer[map[instanceKey]*instance]
+
+	mu     sync.Mutex // held to replace instances
+	closed bool
 }
 
 type instanceKey struct{ cluster, address string }
@@ -46,7 +52,9 @@ func New(opts Options, dial Dial) *Pool {
 		opts.Logger = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Pool{opts: opts, dial: dial, ctx: ctx, cancel: cancel, instances: make(map[instanceKey]*instance)}
+	p := &Pool{opts: opts, dial: dial, ctx: ctx, cancel: cancel}
+	p.instances.Store(new(map[instanceKey]*instance))
+	return p
 }
 
 // Open calls open with a connection to address that has a stream reserved on
@@ -118,9 +126,7 @@ func (p *Pool) Down(cluster, address string) bool {
 
 // find returns nil if no call has asked for the instance yet.
 func (p *Pool) find(cluster, address string) *instance {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.instances[instanceKey{cluster, address}]
+	return (*p.instances.Load())[instanceKey{cluster, address}]
 }
 
 func (p *Pool) instance(cluster, address string) (*instance, error) {
@@ -134,24 +140,23 @@ func (p *Pool) instance(cluster, address string) (*instance, error) {
 	if p.closed {
 		return nil, errPoolClosed
 	}
-	if in = p.instances[key]; in == nil {
-		if len(p.instances) == 0 {
-			p.running.Go(p.sweepUntilClosed) // ends with p.ctx
-		}
-		in = newInstance(key, max(1, p.opts.Connections[cluster]), p)
-		p.instances[key] = in
+	present := *p.instances.Load()
+	if in = present[key]; in != nil {
+		return in, nil
 	}
+	if len(present) == 0 {
+		p.running.Go(p.sweepUntilClosed) // ends with p.ctx
+	}
+	in = newInstance(key, max(1, p.opts.Connections[cluster]), p)
+	next := make(map[instanceKey]*instance, len(present)+1)
+	maps.Copy(next, present)
+	next[key] = in
+	p.instances.Store(&next)
 	return in, nil
 }
 
 func (p *Pool) all() []*instance {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	list := make([]*instance, 0, len(p.instances))
-	for _, in := range p.instances {
-		list = append(list, in)
-	}
-	return list
+	return slices.Collect(maps.Values(*p.instances.Load()))
 }
 
 // Stats counts what is open to backends.
