@@ -48,8 +48,10 @@ func engine() []server.Option {
 			HandshakeTimeout: safety, Keepalive: safety,
 			Begin: func(s *h2.Stream, _ []hpack.HeaderField, _ bool) {
 				_ = s.WriteHeaders([]hpack.HeaderField{
-					{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"},
-					{Name: "grpc-status", Value: "12"}, {Name: "grpc-message", Value: "not here"},
+					{Name: ":status", Value: "200"},
+					{Name: "content-type", Value: "application/grpc"},
+					{Name: "grpc-status", Value: "12"},
+					{Name: "grpc-message", Value: "not here"},
 				}, true)
 				s.Stop()
 			},
