@@ -1,9 +1,11 @@
 // Command bench measures what kitexproxy costs, beside other proxies and beside no proxy at all.
 //
-//	go run . [flags]    measure; -help lists the flags
+//	go run . [flags]             measure; -help lists the flags
+//	go run . -scaling [flags]    measure over connections, processors and many streams instead
+//	go run . -attacks [flags]    measure what attacks do to others instead
 //
-// The same program is also each of the processes it needs: "bench backend", "bench load" and "bench mwitkow" are for
-// its own use. See README.md.
+// The same program is also each of the processes it needs: "bench backend", "bench load", "bench mwitkow" and "bench
+// attack" are for its own use. See README.md.
 package main
 
 import (
@@ -12,9 +14,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
+	"github.com/kitexproxy/kitexproxy/bench/internal/attack"
 	"github.com/kitexproxy/kitexproxy/bench/internal/backend"
 	"github.com/kitexproxy/kitexproxy/bench/internal/load"
 	"github.com/kitexproxy/kitexproxy/bench/internal/mwitkow"
@@ -27,6 +33,7 @@ var commands = map[string]func(args []string) error{
 	"backend": backendMain,
 	"mwitkow": mwitkowMain,
 	"load":    loadMain,
+	"attack":  attackMain,
 }
 
 func main() { os.Exit(dispatch(os.Args[1:])) }
@@ -89,6 +96,42 @@ func loadMain(args []string) error {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(result)
+}
+
+// attackMain attacks until SIGTERM, and then prints its result as one line of JSON.
+func attackMain(args []string) error {
+	flags := flag.NewFlagSet("attack", flag.ContinueOnError)
+	var cfg attack.Config
+	name := flags.String("attack", "", "what to do")
+	flags.StringVar(&cfg.Addr, "addr", "", "address to attack, on the loopback interface")
+	flags.IntVar(&cfg.Rate, "rate", 0, "frames a second, 0 for as many as there can be")
+	flags.DurationVar(&cfg.Pause, "pause", attack.MinPause, "time before connecting again when cut off")
+	flags.DurationVar(&cfg.Duration, "duration", time.Second, "the longest time it takes")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	a, err := attack.ByName(*name)
+	if err != nil {
+		return err
+	}
+	if err := loopback(cfg.Addr); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	return json.NewEncoder(os.Stdout).Encode(a.Run(ctx, cfg))
+}
+
+// loopback refuses addresses of other machines: attacks are for measuring, and for nobody else.
+func loopback(addr string) error {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return err
+	}
+	if !at.Addr().IsLoopback() {
+		return fmt.Errorf("%s is no loopback address", addr)
+	}
+	return nil
 }
 
 // parse refuses arguments that are no flags: a forgotten dash would otherwise go unnoticed.

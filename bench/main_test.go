@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kitexproxy/kitexproxy/bench/internal/attack"
 	"github.com/kitexproxy/kitexproxy/bench/internal/report"
 	"github.com/kitexproxy/kitexproxy/bench/internal/runner"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
+	"github.com/kitexproxy/kitexproxy/conf"
 )
 
 // TestMain lets the test binary be backend, loader and proxy, as the program itself is.
@@ -27,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func newTestRunner(t *testing.T, targets string, scenarios ...scenario.Scenario) *runner.Runner {
 	t.Helper()
-	picked, _, err := runner.PickTargets(list(targets))
+	picked, _, err := runner.PickTargets(list(targets), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +119,91 @@ func TestProxyGetsItsArguments(t *testing.T) {
 	}
 }
 
+// TestKitexTransportIsChosenInAFile reads the file as a proxy would.
+func TestKitexTransportIsChosenInAFile(t *testing.T) {
+	unary, _ := scenario.ByName("unary-1k")
+	r := newTestRunner(t, "kitexproxy-kitex", unary)
+	r.Kitexproxy = script(t, `echo "got: $1 $2 $4"; cat "$3" >&2; exit 2`)
+	r.ProxyArgs = []string{"--log-level"}
+	samples, err := r.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(r.Dir, "kitex.yaml")
+	cfg, err := conf.Load(path)
+	if err != nil {
+		t.Fatalf("%v; sample: %v", err, samples[0])
+	}
+	if cfg.Transport != conf.TransportKitex || !strings.Contains(samples[0].Failure, "transport: kitex") {
+		t.Errorf("transport %q; sample: %v", cfg.Transport, samples[0])
+	}
+}
+
+func TestScalingHoldsTheProxyToItsProcessors(t *testing.T) {
+	one, err := scenario.ByName(scenario.ScalingName(4, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newTestRunner(t, "mwitkow", one)
+	samples := checkAll(t, r)
+	run := report.Run{Targets: []string{"mwitkow"}, Scenarios: []string{one.Name}, Samples: samples}
+	var table strings.Builder
+	if err := run.Markdown(&table); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(table.String(), "| 4 | mwitkow | ") {
+		t.Errorf("no row of figures in:\n%s", table.String())
+	}
+
+	r.Targets[0].Command = func(p runner.Proxy) ([]string, error) {
+		return []string{script(t, fmt.Sprintf("echo %d processors >&2; exit 2", p.Procs))}, nil
+	}
+	if samples, _ := r.Run(t.Context()); !strings.Contains(samples[0].Failure, "1 processors") {
+		t.Errorf("got %v", samples[0])
+	}
+}
+
+// TestAttackBesideAHealthyClient asserts nothing of what the attack does.
+func TestAttackBesideAHealthyClient(t *testing.T) {
+	r := newTestRunner(t, "mwitkow")
+	r.AttackRate = 1000
+	for _, name := range []string{"rapid-reset", "garbage"} {
+		a, err := attack.ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Attacks = append(r.Attacks, a)
+	}
+	samples, err := r.RunAttacks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range samples {
+		if s.Failure != "" || s.Quiet.Ops == 0 || s.Limited.Attacker.Frames == 0 || s.Full.Attacker.Frames == 0 {
+			t.Errorf("%v", s)
+		}
+		if s.Full.Most.Anon <= 0 || s.Limited.Before.Peak <= 0 {
+			t.Errorf("the proxy has no memory: %+v", s)
+		}
+	}
+	run := report.Run{Targets: []string{"mwitkow"}, Attacks: []string{"rapid-reset", "garbage"}, AttackSamples: samples}
+	var tables strings.Builder
+	if err := run.Markdown(&tables); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(tables.String(), "| rapid-reset | "); n != 2 {
+		t.Errorf("%d rows, want one in each table:\n%s", n, tables.String())
+	}
+}
+
+func TestOnlyThisMachineIsAttacked(t *testing.T) {
+	for _, addr := range []string{"192.0.2.1:80", "localhost:80", ":80", ""} {
+		if loopback(addr) == nil {
+			t.Errorf("%q was taken", addr)
+		}
+	}
+}
+
 func script(t *testing.T, body string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "proxy")
@@ -186,6 +273,9 @@ func TestBadFlagsAreRefused(t *testing.T) {
 		{"-duration", "2m"},
 		{"-warmup", "-1s"},
 		{"-out", "results.txt"},
+		{"-attack-rate", "0"},
+		{"-attack-pause", "1ms"},
+		{"-scaling", "-attacks"},
 		{"stray"},
 	} {
 		if _, err := parseOptions(args); err == nil {
@@ -195,10 +285,10 @@ func TestBadFlagsAreRefused(t *testing.T) {
 }
 
 func TestUnknownNamesAreAnsweredWithTheKnownOnes(t *testing.T) {
-	if _, _, err := runner.PickTargets([]string{"envoy"}); err == nil || !strings.Contains(err.Error(), "mwitkow") {
+	if _, _, err := runner.PickTargets([]string{"envoy"}, nil); err == nil || !strings.Contains(err.Error(), "mwitkow") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := pickScenarios([]string{"unary"}); err == nil || !strings.Contains(err.Error(), "unary-1k") {
+	if _, err := pick([]string{"unary"}, scenario.All, scenario.ByName); err == nil || !strings.Contains(err.Error(), "unary-1k") {
 		t.Errorf("got %v", err)
 	}
 }

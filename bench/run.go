@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kitexproxy/kitexproxy/bench/internal/attack"
 	"github.com/kitexproxy/kitexproxy/bench/internal/report"
 	"github.com/kitexproxy/kitexproxy/bench/internal/runner"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
@@ -25,14 +26,18 @@ const buildTime = 10 * time.Minute
 
 // options are run's flags.
 type options struct {
-	kitexproxy string
-	proxyArgs  string
-	targets    string
-	scenarios  string
-	reps       int
-	duration   time.Duration
-	warmup     time.Duration
-	out        string
+	kitexproxy  string
+	proxyArgs   string
+	targets     string
+	scenarios   string
+	reps        int
+	duration    time.Duration
+	warmup      time.Duration
+	out         string
+	scaling     bool
+	attacks     bool
+	attackRate  int
+	attackPause time.Duration
 }
 
 func parseOptions(args []string) (options, error) {
@@ -40,16 +45,38 @@ func parseOptions(args []string) (options, error) {
 	var o options
 	flags.StringVar(&o.kitexproxy, "kitexproxy", "", "kitexproxy `binary`; without it, the one in .. is built")
 	flags.StringVar(&o.proxyArgs, "proxy-args", "", "more `arguments` for kitexproxy serve, separated by spaces")
-	flags.StringVar(&o.targets, "targets", "", "comma-separated `names`; without them, all that are installed of "+targetNames())
-	flags.StringVar(&o.scenarios, "scenarios", "", "comma-separated `names`; without them, all of "+strings.Join(scenario.Names(), ", "))
-	flags.IntVar(&o.reps, "reps", 5, "repetitions, 1 to 50")
+	flags.StringVar(&o.targets, "targets", "", "comma-separated `names`; without them, all that are installed of "+targetNames()+
+		" (with -scaling "+strings.Join(runner.ScalingTargets, ", ")+"; with -attacks "+strings.Join(runner.AttackTargets, ", ")+")")
+	flags.StringVar(&o.scenarios, "scenarios", "", "comma-separated `names` of scenarios or, with -attacks, of attacks; without them, all of "+
+		strings.Join(scenario.Names(), ", ")+" (with -attacks, of "+strings.Join(attack.Names(), ", ")+")")
+	flags.IntVar(&o.reps, "reps", 5, "repetitions, 1 to 50; 1 with -attacks, unless given")
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "measured time of each measurement, 100ms to 1m")
 	flags.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "load before each measured time, 0 to 30s")
 	flags.StringVar(&o.out, "out", "", "comma-separated `files` to write besides the tables on standard output: *.md, *.json")
+	flags.BoolVar(&o.scaling, "scaling", false, "measure over 1 to 1,000 connections, on 1 and 2 processors, and with 10,000 open streams")
+	flags.BoolVar(&o.attacks, "attacks", false, "measure what attacks do to a healthy client")
+	flags.IntVar(&o.attackRate, "attack-rate", 2000, "frames a second of an attacker that is held to a rate, 1 to 1000000")
+	flags.DurationVar(&o.attackPause, "attack-pause", attack.MinPause, "time before an attacker connects again when cut off, 10ms to 1m")
 	if err := parse(flags, args); err != nil {
 		return options{}, err
 	}
+	o.fitDefaults(flags)
 	return o, o.validate()
+}
+
+// fitDefaults keeps the longer sorts of runs to a few minutes, where flags do not say otherwise.
+func (o *options) fitDefaults(flags *flag.FlagSet) {
+	given := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if o.attacks && !given["reps"] {
+		o.reps = 1
+	}
+	if (o.attacks || o.scaling) && !given["duration"] {
+		o.duration = 2 * time.Second
+	}
+	if o.scaling && !given["warmup"] {
+		o.warmup = time.Second // 1,000 connections are made in it
+	}
 }
 
 // validate keeps a run bounded, and finds now what would otherwise be found after it.
@@ -61,6 +88,12 @@ func (o options) validate() error {
 		return fmt.Errorf("-duration %v is not within 100ms to 1m", o.duration)
 	case o.warmup < 0 || o.warmup > 30*time.Second:
 		return fmt.Errorf("-warmup %v is not within 0 to 30s", o.warmup)
+	case o.attackRate < 1 || o.attackRate > 1_000_000:
+		return fmt.Errorf("-attack-rate %d is not within 1 to 1000000", o.attackRate)
+	case o.attackPause < attack.MinPause || o.attackPause > time.Minute:
+		return fmt.Errorf("-attack-pause %v is not within %v to 1m", o.attackPause, attack.MinPause)
+	case o.scaling && o.attacks:
+		return errors.New("-scaling and -attacks are runs of their own")
 	}
 	for _, path := range list(o.out) {
 		if ext := filepath.Ext(path); ext != ".md" && ext != ".json" {
@@ -92,7 +125,11 @@ func runMain(args []string) error {
 	run := newReport(r, o, args)
 	run.Notes = missing
 	var interrupted error
-	run.Samples, interrupted = r.Run(ctx)
+	if o.attacks {
+		run.AttackSamples, interrupted = r.RunAttacks(ctx)
+	} else {
+		run.Samples, interrupted = r.Run(ctx)
+	}
 	if interrupted != nil {
 		run.Notes = append(run.Notes, interrupted.Error())
 	}
@@ -111,6 +148,10 @@ func newReport(r *runner.Runner, o options, args []string) report.Run {
 	for _, s := range r.Scenarios {
 		run.Scenarios = append(run.Scenarios, s.Name)
 	}
+	for _, a := range r.Attacks {
+		run.Attacks = append(run.Attacks, a.Name)
+		run.AttackRate, run.AttackPause = o.attackRate, o.attackPause
+	}
 	return run
 }
 
@@ -120,11 +161,11 @@ func newRunner(ctx context.Context, o options, dir string) (*runner.Runner, []st
 	if err != nil {
 		return nil, nil, err
 	}
-	targets, missing, err := runner.PickTargets(list(o.targets))
+	targets, missing, err := runner.PickTargets(list(o.targets), o.defaultTargets())
 	if err != nil {
 		return nil, nil, err
 	}
-	scenarios, err := pickScenarios(list(o.scenarios))
+	scenarios, attacks, err := o.pickLoads()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -136,7 +177,7 @@ func newRunner(ctx context.Context, o options, dir string) (*runner.Runner, []st
 		missing[i] = name + " was left out: it is not installed here."
 	}
 	return &runner.Runner{
-		Targets: targets, Scenarios: scenarios,
+		Targets: targets, Scenarios: scenarios, Attacks: attacks, AttackRate: o.attackRate, AttackPause: o.attackPause,
 		Reps: o.reps, Warmup: o.warmup, Duration: o.duration,
 		Self: self, Kitexproxy: binary, ProxyArgs: strings.Fields(o.proxyArgs),
 		Dir: dir, Log: os.Stderr,
@@ -147,7 +188,7 @@ func newRunner(ctx context.Context, o options, dir string) (*runner.Runner, []st
 func kitexproxyBinary(ctx context.Context, given string, targets []runner.Target, dir string) (string, error) {
 	needed := false
 	for _, t := range targets {
-		needed = needed || t.Name == "kitexproxy"
+		needed = needed || t.Built
 	}
 	if !needed {
 		return "", nil
@@ -167,17 +208,44 @@ func kitexproxyBinary(ctx context.Context, given string, targets []runner.Target
 	return path, nil
 }
 
-func pickScenarios(names []string) ([]scenario.Scenario, error) {
-	if len(names) == 0 {
-		return scenario.All, nil
+// defaultTargets is nil for all there are.
+func (o options) defaultTargets() []string {
+	switch {
+	case o.scaling:
+		return runner.ScalingTargets
+	case o.attacks:
+		return runner.AttackTargets
 	}
-	var picked []scenario.Scenario
+	return nil
+}
+
+// pickLoads returns scenarios, or attacks if the run is one of those.
+func (o options) pickLoads() ([]scenario.Scenario, []attack.Attack, error) {
+	names := list(o.scenarios)
+	switch {
+	case o.attacks:
+		attacks, err := pick(names, attack.All, attack.ByName)
+		return nil, attacks, err
+	case o.scaling:
+		scenarios, err := pick(names, scenario.Scaling, scenario.ByName)
+		return scenarios, nil, err
+	}
+	scenarios, err := pick(names, scenario.All, scenario.ByName)
+	return scenarios, nil, err
+}
+
+// pick looks names up; no names mean all.
+func pick[T any](names []string, all []T, byName func(string) (T, error)) ([]T, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var picked []T
 	for _, name := range names {
-		s, err := scenario.ByName(name)
+		one, err := byName(name)
 		if err != nil {
 			return nil, err
 		}
-		picked = append(picked, s)
+		picked = append(picked, one)
 	}
 	return picked, nil
 }

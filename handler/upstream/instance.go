@@ -18,11 +18,12 @@ type instance struct {
 
 	// ready is replaced, never changed, so that picking needs no lock.
 	ready   atomic.Pointer[[]*Conn]
-	waiting atomic.Int64 // calls that wait for changed
+	waiting atomic.Int64 // the length of line
 
 	mu      sync.Mutex
 	all     map[*Conn]struct{} // ready, and retired ones that have not ended
-	changed chan struct{}      // closed and replaced when a waiting call may find a connection
+	line    []*place           // the calls that wait, the first of them for changed
+	changed chan struct{}      // closed and replaced when that one may find a connection
 	attempt *attempt           // to connect, the one under way, nil for none
 	failed  error              // why the last attempt failed, nil if it did not
 	retryAt time.Time
@@ -44,11 +45,30 @@ const busyStreams = 50
 // acquire returns a connection with one stream reserved on it. It blocks while
 // there is no connection, or none that the backend allows another stream on.
 func (in *instance) acquire(ctx context.Context) (*Conn, error) {
-	if c := in.pick(); c != nil {
+	if c := in.tryAcquire(); c != nil {
 		return c, nil
 	}
-	in.waiting.Add(1)
-	defer in.waiting.Add(-1)
+	p := in.join()
+	defer in.quit(p)
+	select {
+	case <-p.turn:
+		return in.await(ctx)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// tryAcquire returns nil where acquire would have to wait. It does not push in
+// front of those who do.
+func (in *instance) tryAcquire() *Conn {
+	if in.waiting.Load() > 0 {
+		return nil
+	}
+	return in.pick()
+}
+
+// await is acquire for the first in the line.
+func (in *instance) await(ctx context.Context) (*Conn, error) {
 	var a *attempt // the one that was waited for last
 	for wasted := 0; ; {
 		changed := in.nextChange() // before looking, so that no change is missed

@@ -113,7 +113,7 @@ func (p *Pool) TryAcquire(cluster, address string) *Conn {
 	if in == nil {
 		return nil
 	}
-	return in.pick()
+	return in.tryAcquire()
 }
 
 // Down reports whether the last attempt to connect to an instance has failed,

@@ -123,6 +123,39 @@ func TestWaitingForAStreamEndsWithTheCall(t *testing.T) {
 	})
 }
 
+func TestWaitingCallsAreServedInTheirOrder(t *testing.T) {
+	run(t, upTo(1), &fakeBackend{limit: 1}, func(t *testing.T, f *fixture) {
+		c := f.acquire(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		gone := make(chan error, 1)
+		var line []<-chan *Conn
+		for i := range 10 {
+			if i == 5 { // one of them gives up
+				go func() {
+					_, err := f.get(ctx)
+					gone <- err
+				}()
+			} else {
+				line = append(line, f.acquireLater(t))
+			}
+			require.EqualValues(t, i+1, f.waiting(t))
+		}
+		cancel()
+		require.Error(t, <-gone)
+		require.Nil(t, f.TryAcquire("c", "address"), "nobody pushes in")
+		for i, next := range line {
+			c.Release()
+			synctest.Wait()
+			for _, later := range line[i+1:] {
+				require.Empty(t, later, "it is not their turn")
+			}
+			c = <-next
+		}
+		c.Release()
+		f.requireStats(t, 1, 0)
+	})
+}
+
 // The backend may change its mind in later SETTINGS.
 func TestLimitFollowsTheBackend(t *testing.T) {
 	run(t, upTo(1), &fakeBackend{limit: 1}, func(t *testing.T, f *fixture) {

@@ -75,6 +75,9 @@ func (c *caller) run(ctx context.Context) {
 			c.errors.add(err)
 			sleep(ctx, errorPause)
 		}
+		if c.scenario.Pause > 0 {
+			sleep(ctx, c.scenario.Pause)
+		}
 	}
 }
 
@@ -94,6 +97,11 @@ func (c *caller) time(d time.Duration) {
 
 // unary makes one call.
 func (c *caller) unary(ctx context.Context) error {
+	if c.scenario.Timeout > 0 {
+		limited, cancel := context.WithTimeout(ctx, c.scenario.Timeout)
+		defer cancel()
+		ctx = limited
+	}
 	stamp := c.stamp()
 	start := time.Now()
 	var reply wire.Message

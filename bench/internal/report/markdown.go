@@ -13,11 +13,13 @@ import (
 // disturbedShare is how much of the machine others may use before the reader is told.
 const disturbedShare = 0.10
 
-// column is one column of a table.
-type column struct {
+// columnOf is one column of a table.
+type columnOf[T any] struct {
 	head string
-	cell func(Row) string
+	cell func(T) string
 }
+
+type column = columnOf[Row]
 
 var (
 	target = column{"target", func(r Row) string {
@@ -65,7 +67,12 @@ var (
 func (r Run) Markdown(w io.Writer) error {
 	var b strings.Builder
 	r.writeHead(&b)
+	r.writeScaling(&b)
+	r.writeAttacks(&b)
 	for _, name := range r.Scenarios {
+		if isScaling(name) {
+			continue // in one table
+		}
 		if s, err := scenario.ByName(name); err == nil {
 			writeScenario(&b, s, r.Rows(name))
 		}
@@ -97,13 +104,18 @@ func writeScenario(b *strings.Builder, s scenario.Scenario, rows []Row) {
 	writeRemarks(b, rows)
 }
 
-func writeTable(b *strings.Builder, columns []column, rows []Row) {
+func writeTable(b *strings.Builder, columns []column, rows []Row) { writeCells(b, 1, columns, rows) }
+
+// writeCells writes a table of anything, whose first few columns are text.
+func writeCells[T any](b *strings.Builder, text int, columns []columnOf[T], rows []T) {
 	heads := make([]string, len(columns))
 	rules := make([]string, len(columns))
 	for i, c := range columns {
 		heads[i], rules[i] = c.head, "---:"
+		if i < text {
+			rules[i] = "---"
+		}
 	}
-	rules[0] = "---"
 	fmt.Fprintf(b, "| %s |\n| %s |\n", strings.Join(heads, " | "), strings.Join(rules, " | "))
 	for _, row := range rows {
 		cells := make([]string, len(columns))
@@ -116,23 +128,30 @@ func writeTable(b *strings.Builder, columns []column, rows []Row) {
 
 // writeRemarks says how far the figures can be trusted.
 func writeRemarks(b *strings.Builder, rows []Row) {
-	var spread, disturbed []string
+	var spread []string
 	for _, row := range rows {
 		if row.Reps > 1 && row.CPU > 0 {
 			spread = append(spread, fmt.Sprintf("%s %s-%s", row.Target, figure(row.CPULow), figure(row.CPUHigh)))
-		}
-		if row.OtherCPU > disturbedShare {
-			disturbed = append(disturbed, fmt.Sprintf("%s %.0f%%", row.Target, 100*row.OtherCPU))
 		}
 	}
 	if len(spread) > 0 {
 		fmt.Fprintf(b, "\nSpread of CPU us/op: %s.\n", strings.Join(spread, ", "))
 	}
-	if len(disturbed) > 0 {
-		fmt.Fprintf(b, "\n**Disturbed:** something else used the machine's processors meanwhile: %s.\n", strings.Join(disturbed, ", "))
-	}
+	writeDisturbed(b, rows)
 	for _, row := range rows {
 		writeMessages(b, row)
+	}
+}
+
+func writeDisturbed(b *strings.Builder, rows []Row) {
+	var disturbed []string
+	for _, row := range rows {
+		if row.OtherCPU > disturbedShare {
+			disturbed = append(disturbed, fmt.Sprintf("%s %.0f%%", row.Target, 100*row.OtherCPU))
+		}
+	}
+	if len(disturbed) > 0 {
+		fmt.Fprintf(b, "\n**Disturbed:** something else used the machine's processors meanwhile: %s.\n", strings.Join(disturbed, ", "))
 	}
 }
 

@@ -49,12 +49,23 @@ type Run struct {
 	Facts     []Fact        `json:"facts"`
 	Notes     []string      `json:"notes,omitempty"` // what the reader must know, such as targets left out
 	Samples   []Sample      `json:"samples"`
+
+	// Of a run of attacks, which has no scenarios.
+	Attacks       []string       `json:"attacks,omitempty"`
+	AttackRate    int            `json:"attack_rate,omitempty"` // frames a second of an attacker that is held to a rate
+	AttackPause   time.Duration  `json:"attack_pause_ns,omitempty"`
+	AttackSamples []AttackSample `json:"attack_samples,omitempty"`
 }
 
 // Failed tells whether any measurement has no result or counted errors.
 func (r Run) Failed() bool {
 	for _, s := range r.Samples {
 		if s.Failure != "" || s.Result.Errors > 0 {
+			return true
+		}
+	}
+	for _, s := range r.AttackSamples {
+		if s.Failure != "" || s.errors() > 0 {
 			return true
 		}
 	}

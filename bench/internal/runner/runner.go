@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/kitexproxy/kitexproxy/bench/internal/attack"
 	"github.com/kitexproxy/kitexproxy/bench/internal/child"
 	"github.com/kitexproxy/kitexproxy/bench/internal/load"
 	"github.com/kitexproxy/kitexproxy/bench/internal/report"
@@ -39,6 +40,11 @@ type Runner struct {
 	ProxyArgs  []string
 	Dir        string    // for temporary files
 	Log        io.Writer // progress
+
+	// Of RunAttacks.
+	Attacks     []attack.Attack
+	AttackRate  int           // frames a second, where an attacker is held to a rate
+	AttackPause time.Duration // of an attacker that has been cut off
 }
 
 // Run makes all measurements. A measurement that fails is noted in its sample and the others go on; only the end of
@@ -82,9 +88,7 @@ func (r *Runner) sample(ctx context.Context, t Target, s scenario.Scenario, rep 
 
 // measure starts backend, proxy and loader, and stops them all before it returns.
 func (r *Runner) measure(ctx context.Context, t Target, s scenario.Scenario) (res load.Result, err error) {
-	backend, err := r.startServer(ctx, "backend", func(addr string) ([]string, error) {
-		return []string{r.Self, "backend", "-listen", addr}, nil
-	})
+	backend, err := r.startBackend(ctx)
 	if err != nil {
 		return load.Result{}, err
 	}
@@ -97,10 +101,16 @@ func (r *Runner) measure(ctx context.Context, t Target, s scenario.Scenario) (re
 	return r.loadThrough(ctx, t, job)
 }
 
+func (r *Runner) startBackend(ctx context.Context) (*server, error) {
+	return r.startServer(ctx, "backend", func(addr string) ([]string, error) {
+		return []string{r.Self, "backend", "-listen", addr}, nil
+	})
+}
+
 // loadThrough puts the target's proxy before the job's address.
 func (r *Runner) loadThrough(ctx context.Context, t Target, job loadJob) (res load.Result, err error) {
 	proxy, err := r.startServer(ctx, t.Name, func(addr string) ([]string, error) {
-		return t.Command(r.proxy(addr, job.addr))
+		return t.Command(r.proxy(addr, job.addr, job.scenario.Procs))
 	})
 	if err != nil {
 		return load.Result{}, err
@@ -114,10 +124,11 @@ func (r *Runner) loadThrough(ctx context.Context, t Target, job loadJob) (res lo
 	return res, err
 }
 
-func (r *Runner) proxy(listen, backend string) Proxy {
+func (r *Runner) proxy(listen, backend string, procs int) Proxy {
 	return Proxy{
 		Listen: listen, Backend: backend,
 		Dir: r.Dir, Self: r.Self, Kitexproxy: r.Kitexproxy, Args: r.ProxyArgs,
+		Procs: procs,
 	}
 }
 

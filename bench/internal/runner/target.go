@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/template"
 )
@@ -19,6 +20,8 @@ type Target struct {
 	Command func(p Proxy) ([]string, error)
 	// Program must be installed for the target to run; empty if the bench brings it along.
 	Program string
+	// Built tells that the target is the kitexproxy binary.
+	Built bool
 	// Version is a command line that prints the version first.
 	Version []string
 }
@@ -30,6 +33,7 @@ type Proxy struct {
 	Self            string // this program
 	Kitexproxy      string // the kitexproxy binary
 	Args            []string
+	Procs           int // processors to use; 0 for all
 }
 
 // Targets are all there are, in the order of the report. To add one, add it here; it has to listen in clear-text
@@ -40,28 +44,80 @@ type Proxy struct {
 // with large messages (nghttpx: twice the processor time), where grpc-go and Kitex let theirs grow by themselves.
 var Targets = []Target{
 	{Name: "direct"},
-	{Name: "kitexproxy", Command: kitexproxy},
+	{Name: "kitexproxy", Command: kitexproxy, Built: true},
+	{Name: "kitexproxy-kitex", Command: kitexproxyKitex, Built: true},
 	{Name: "mwitkow", Command: mwitkow},
 	{Name: "nghttpx", Command: nghttpx, Program: "nghttpx", Version: []string{"nghttpx", "--version"}},
 	{Name: "haproxy", Command: haproxy, Program: "haproxy", Version: []string{"haproxy", "-v"}},
 }
 
+// The targets of runs for which no targets are named.
+var (
+	ScalingTargets = []string{"kitexproxy", "mwitkow", "nghttpx"}
+	AttackTargets  = []string{"kitexproxy", "kitexproxy-kitex", "nghttpx"}
+)
+
 func kitexproxy(p Proxy) ([]string, error) {
-	return append([]string{p.Kitexproxy, "serve", "--listen", p.Listen, "--backend", p.Backend}, p.Args...), nil
+	return p.goProgram(append([]string{p.Kitexproxy, "serve", "--listen", p.Listen, "--backend", p.Backend}, p.Args...)), nil
+}
+
+// kitexConf is what kitexproxy makes of --listen and --backend, but for the transport.
+var kitexConf = template.Must(template.New("kitex.yaml").Parse(`listeners:
+  - address: {{.Listen}}
+clusters:
+  backend:
+    instances:
+      - {{.Backend}}
+default:
+  cluster: backend
+transport: kitex
+`))
+
+func kitexproxyKitex(p Proxy) ([]string, error) {
+	path, err := p.write(kitexConf)
+	if err != nil {
+		return nil, err
+	}
+	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
 }
 
 func mwitkow(p Proxy) ([]string, error) {
-	return []string{p.Self, "mwitkow", "-listen", p.Listen, "-backend", p.Backend}, nil
+	return p.goProgram([]string{p.Self, "mwitkow", "-listen", p.Listen, "-backend", p.Backend}), nil
+}
+
+// goProgram holds a program in Go to the processors it may use.
+func (p Proxy) goProgram(argv []string) []string {
+	if p.Procs == 0 {
+		return argv
+	}
+	return append([]string{"env", fmt.Sprintf("GOMAXPROCS=%d", p.Procs)}, argv...)
+}
+
+// write makes a file for the proxy to read, named like the template.
+func (p Proxy) write(t *template.Template) (path string, err error) {
+	path = filepath.Join(p.Dir, t.Name())
+	f, err := os.Create(path)
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(t.Execute(f, p), f.Close()); err != nil {
+		return "", fmt.Errorf("write %s: %w", path, err)
+	}
+	return path, nil
 }
 
 // nghttpx has one worker unless told.
 func nghttpx(p Proxy) ([]string, error) {
+	workers := p.Procs
+	if workers == 0 {
+		workers = runtime.NumCPU()
+	}
 	return []string{
 		"nghttpx",
 		"--conf=/dev/null",
 		"--frontend=" + commaAddr(p.Listen) + ";no-tls",
 		"--backend=" + commaAddr(p.Backend) + ";;proto=h2",
-		fmt.Sprintf("--workers=%d", runtime.NumCPU()),
+		fmt.Sprintf("--workers=%d", workers),
 		"--frontend-http2-max-concurrent-streams=2000",
 		"--frontend-http2-window-size=1M",
 		"--frontend-http2-connection-window-size=4M",
@@ -80,6 +136,9 @@ var haproxyConf = template.Must(template.New("haproxy.cfg").Parse(`global
     maxconn 8000
     tune.h2.max-concurrent-streams 2000
     tune.h2.initial-window-size 1048576
+{{- if .Procs}}
+    nbthread {{.Procs}}
+{{- end}}
 defaults
     mode http
     timeout connect 5s
@@ -94,21 +153,21 @@ backend bench
 `))
 
 func haproxy(p Proxy) ([]string, error) {
-	path := filepath.Join(p.Dir, "haproxy.cfg")
-	f, err := os.Create(path)
+	path, err := p.write(haproxyConf)
 	if err != nil {
 		return nil, err
-	}
-	if err := errors.Join(haproxyConf.Execute(f, p), f.Close()); err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return []string{"haproxy", "-db", "-f", path}, nil
 }
 
-// PickTargets turns names into targets. No names mean all that are installed; of those that are not it returns the names.
-func PickTargets(names []string) (picked []Target, missing []string, err error) {
+// PickTargets turns names into targets. No names mean all of defaults (nil for all there are) that are installed; of
+// those that are not it returns the names.
+func PickTargets(names, defaults []string) (picked []Target, missing []string, err error) {
 	if len(names) == 0 {
 		for _, t := range Targets {
+			if defaults != nil && !slices.Contains(defaults, t.Name) {
+				continue
+			}
 			if t.installed() {
 				picked = append(picked, t)
 			} else {

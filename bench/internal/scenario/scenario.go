@@ -4,7 +4,9 @@ package scenario
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Kind is the shape of a load.
@@ -28,9 +30,13 @@ type Scenario struct {
 	Conns    int // client connections they are spread over
 	Size     int // bytes of a message
 	Messages int // messages of a server stream
+	Procs    int // processors the proxy may use; 0 for all
+
+	Pause   time.Duration // of a caller after each unary call
+	Timeout time.Duration // of a unary call; 0 for none
 }
 
-// All is every scenario, in the order of the report.
+// All is every scenario of an ordinary run, in the order of the report.
 var All = []Scenario{
 	{
 		Name: "unary-1k", Kind: Unary, Callers: 64, Conns: 4, Size: 1 << 10, Op: "call", Latency: "a call",
@@ -59,21 +65,63 @@ var All = []Scenario{
 	},
 }
 
-// Names are the names of all scenarios.
-func Names() []string {
-	names := make([]string, len(All))
-	for i, s := range All {
+// Open is many streams at a time.
+var Open = Scenario{
+	Name: "streams-10k", Kind: Idle, Callers: 10_000, Conns: 20, Size: 1 << 10, Op: "stream",
+	About: "10,000 open bidi streams over 20 connections, idle after one echoed message of 1 KiB.",
+}
+
+// The processors and the client connections that Scaling goes through.
+var (
+	ScalingProcs = []int{1, 2}
+	ScalingConns = []int{1, 4, 64, 1000}
+)
+
+// Scaling is the same load over ever more connections and on ever more processors, and Open.
+var Scaling = append(scaling(), Open)
+
+func scaling() (all []Scenario) {
+	for _, conns := range ScalingConns {
+		for _, procs := range ScalingProcs {
+			all = append(all, Scenario{
+				Name: ScalingName(conns, procs), Kind: Unary, Callers: max(64, conns), Conns: conns, Size: 1 << 10, Procs: procs,
+				Op: "call", Latency: "a call",
+				About: fmt.Sprintf("Unary calls, 1 KiB request and 1 KiB reply, %d callers over %d connections, proxy on %d processor(s).",
+					max(64, conns), conns, procs),
+			})
+		}
+	}
+	return all
+}
+
+// ScalingName is the name of one of Scaling.
+func ScalingName(conns, procs int) string { return fmt.Sprintf("unary-1k-c%d-p%d", conns, procs) }
+
+// Healthy is the client beside an attacker: few calls, so that waiting is the exception.
+var Healthy = Scenario{
+	Name: "healthy", Kind: Unary, Callers: 8, Conns: 2, Size: 64, Op: "call", Latency: "a call",
+	Pause: time.Millisecond, Timeout: time.Second,
+	About: "Unary calls, 64 bytes each way, 8 callers over 2 connections with a pause of 1 ms after each call.",
+}
+
+// Names are the names of all scenarios of an ordinary run.
+func Names() []string { return names(All) }
+
+func names(all []Scenario) []string {
+	names := make([]string, len(all))
+	for i, s := range all {
 		names[i] = s.Name
 	}
 	return names
 }
 
-// ByName finds a scenario; its error lists the names there are.
+// ByName finds a scenario of any run; its error lists the names there are.
 func ByName(name string) (Scenario, error) {
-	for _, s := range All {
+	every := slices.Concat(All, Scaling, []Scenario{Healthy})
+	for _, s := range every {
 		if s.Name == name {
 			return s, nil
 		}
 	}
-	return Scenario{}, fmt.Errorf("no scenario %q; there are %s", name, strings.Join(Names(), ", "))
+	return Scenario{}, fmt.Errorf("no scenario %q; there are %s", name, strings.Join(names(every), ", "))
 }
