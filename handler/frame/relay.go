@@ -45,9 +45,21 @@ func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, targe
 	if !c.setDeadline() {
 		return
 	}
+	// What has come with the head goes with it, and a call that has been given
+	// up in the same read costs no backend anything.
+	s.Conn().AfterRead(c)
+}
+
+// AfterRead implements h2.Deferred.
+func (c *call) AfterRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return
+	}
 	c.open()
 	if c.backend != nil {
-		s.Conn().FlushAfterRead(c.backend.s.Conn())
+		c.client.Conn().FlushAfterRead(c.backend.s.Conn())
 	}
 }
 

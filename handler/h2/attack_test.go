@@ -31,7 +31,7 @@ type attack struct {
 	with  rawh2.Options
 	do    func(c *rawh2.Conn)
 	ended bool // the connection is, with ENHANCE_YOUR_CALM
-	large bool // the server answers each request with 1 MiB
+	large int  // the server answers each request with so many bytes
 }
 
 // until sends until the connection is over; what fails then is no matter.
@@ -97,7 +97,7 @@ var attacks = []attack{
 		_ = c.HeadersFrame(1, rawRequest(), true)
 		until(c, forEver, func(int) error { return c.RawFrame(http2.FrameRSTStream, 0, 1, []byte{0, 0, 0, 8}) })
 	}},
-	{name: "WINDOW_UPDATE of 1", large: true, do: func(c *rawh2.Conn) {
+	{name: "WINDOW_UPDATE of 1", large: 1 << 20, do: func(c *rawh2.Conn) {
 		_ = c.HeadersFrame(1, rawRequest(), true)
 		until(c, 1<<13, func(int) error { _ = c.WindowUpdate(1, 1); return c.WindowUpdate(0, 1) })
 	}, with: rawh2.Options{ManualWindow: true, Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}}},
@@ -112,9 +112,17 @@ var attacks = []attack{
 			return c.RawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, uint32(2*i+3), block)
 		})
 	}},
-	{name: "large answers that nobody takes", large: true, ended: true, do: func(c *rawh2.Conn) {
+	{name: "large answers that nobody takes", large: 1 << 20, do: func(c *rawh2.Conn) {
 		until(c, 90, func(i int) error { return c.HeadersFrame(uint32(2*i+1), rawRequest(), true) })
-	}, with: rawh2.Options{ManualWindow: true, Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}}},
+	}, with: takesNothing},
+	{name: "more of an answer than may wait", large: 9 << 20, ended: true, do: func(c *rawh2.Conn) {
+		_ = c.HeadersFrame(1, rawRequest(), true)
+	}, with: takesNothing},
+}
+
+// takesNothing is a client that closes its window.
+var takesNothing = rawh2.Options{
+	ManualWindow: true, Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}},
 }
 
 func attackConfig() *Config {
@@ -128,8 +136,8 @@ func TestAttacks(t *testing.T) {
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
 			cfg := attackConfig()
-			if a.large {
-				answer := make([]byte, 1<<20)
+			if a.large > 0 {
+				answer := make([]byte, a.large)
 				cfg.Begin = func(s *Stream, fields []hpack.HeaderField, last bool) {
 					if last {
 						_ = s.WriteHeaders(okHead, false)

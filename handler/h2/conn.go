@@ -32,7 +32,8 @@ type Config struct {
 	// with REFUSED_STREAM.
 	MaxStreams uint32
 	// MaxQueued is how many bytes may wait to be sent to a peer, on all
-	// streams of a connection. A client that exceeds it is cut off.
+	// streams of a connection. A client that exceeds it is cut off, and gets
+	// no new streams from an eighth of it on.
 	MaxQueued int
 	// HandshakeTimeout bounds the preface and the first SETTINGS.
 	HandshakeTimeout time.Duration
@@ -246,6 +247,9 @@ func (c *Conn) finish(err error) error {
 // why.
 const goodbyeTimeout = time.Second
 
+// maxGoodbye is how many bytes more of it are looked at.
+const maxGoodbye = 1 << 20
+
 // sayGoodbye writes what is queued, for which the peer has as long as patience,
 // and closes the socket. With linger it waits for the peer to have read it: a
 // socket that is closed while something comes in takes back what it has sent.
@@ -255,7 +259,7 @@ func (c *Conn) sayGoodbye(patience time.Duration, linger bool) {
 	c.awaitWritten()
 	_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeTimeout))
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && linger && half.CloseWrite() == nil {
-		_, _ = io.Copy(io.Discard, c.nc)
+		_, _ = io.CopyN(io.Discard, c.nc, maxGoodbye)
 	}
 	_ = c.nc.Close()
 }

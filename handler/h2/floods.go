@@ -27,7 +27,7 @@ var allowances = [floodKinds]struct {
 	name       string
 	burst, per float64
 }{
-	floodReset:     {"reset streams", 2000, 400},
+	floodReset:     {"reset streams", 1000, 200},
 	floodStray:     {"frames on streams that take none", 2000, 400},
 	floodPing:      {"PING frames", 500, 20},
 	floodSettings:  {"SETTINGS frames", 100, 2},

@@ -120,7 +120,7 @@ func (r *reader) request(f *frame) error {
 		c.mu.Unlock()
 		return r.floods.count(floodStray)
 	}
-	if uint32(len(c.streams)) >= c.cfg.MaxStreams {
+	if uint32(len(c.streams)) >= c.cfg.MaxStreams || c.cfg.MaxQueued > 0 && c.queued > c.cfg.MaxQueued/refuseAt {
 		return refuse(http2.ErrCodeRefusedStream)
 	}
 	if r.openSelf {
@@ -146,6 +146,10 @@ func (r *reader) request(f *frame) error {
 	c.deliver()
 	return nil
 }
+
+// refuseAt is the part of Config.MaxQueued from which on a client gets no new
+// streams: it has enough to read.
+const refuseAt = 8
 
 // refuseHeaderList answers a request with too many or too long fields, which
 // HTTP has a status for (RFC 6585 section 5).

@@ -33,8 +33,10 @@ type reader struct {
 	frames    int // CONTINUATION frames of the block
 
 	floods floods
-	// dirty are the connections to flush before the reader waits.
-	dirty []*Conn
+	// deferred is what is to be done, and dirty are the connections to flush
+	// behind it, before the reader waits.
+	deferred []Deferred
+	dirty    []*Conn
 }
 
 // bufSize is how much is read at a time: some frames.
@@ -169,6 +171,7 @@ func (r *reader) next() (frame, error) {
 // has everything written that the frames so far have led to.
 func (r *reader) peek(n int) ([]byte, error) {
 	for r.end-r.start < n {
+		r.callDeferred()
 		r.flushOthers()
 		if err := r.c.flushAnswers(); err != nil {
 			return nil, err
@@ -217,6 +220,17 @@ func (r *reader) release() {
 	}
 }
 
+// Deferred is something that AfterRead puts off.
+type Deferred interface{ AfterRead() }
+
+// AfterRead has d called before the reader of c waits for more. It is for
+// Config.Begin and for Events of streams of c that are called by that reader:
+// whatever comes of a stream in the same read comes before d, its end included.
+// d is not called if the connection ends with that read.
+func (c *Conn) AfterRead(d Deferred) {
+	c.reader.deferred = append(c.reader.deferred, d)
+}
+
 // FlushAfterRead has d flushed before the reader of c waits for more. It is for
 // Events of streams of c that are called by that reader: what all frames that
 // have arrived together lead to is written together.
@@ -227,6 +241,14 @@ func (c *Conn) FlushAfterRead(d *Conn) {
 		}
 	}
 	c.reader.dirty = append(c.reader.dirty, d)
+}
+
+func (r *reader) callDeferred() {
+	for i, d := range r.deferred {
+		d.AfterRead()
+		r.deferred[i] = nil
+	}
+	r.deferred = r.deferred[:0]
 }
 
 func (r *reader) flushOthers() {
