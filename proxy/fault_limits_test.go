@@ -89,7 +89,7 @@ func requireRefused(f *faultProxy, s *rawh2.Stream) {
 // ended it: what is kept for it counts.
 func TestFaultUnreadAnswersCountAsStreams(t *testing.T) {
 	const limit = 4
-	answer := make([]byte, 32<<10)
+	answer := make([]byte, 8<<10)
 	backend := startRaw(t, rawh2.Options{}, func(s *rawh2.Stream) { _ = s.OK(answer) })
 	cfg := faultConfig(backend.Addr())
 	cfg.Limits.StreamsPerConnection = limit

@@ -34,13 +34,19 @@ func newNative(r *Relay) *native {
 		ConnectionWindow: uint32(r.cfg.Limits.ConnectionWindow),
 		MaxHeaderList:    uint32(r.cfg.Limits.HeaderList),
 	})
-	n.frames = frame.New(n.backends, uint32(r.cfg.Limits.Message), r.log)
+	n.frames = frame.New(frame.Options{
+		Backends:   n.backends,
+		MaxMessage: uint32(r.cfg.Limits.Message),
+		MaxHeld:    int64(r.cfg.Limits.StreamWindow),
+		Logger:     r.log,
+	})
 	n.calls.Serve = func(in stream.Inbound) { r.handler.Serve(in) }
 	return n
 }
 
-// initialWindow is the window that a stream begins with.
-const initialWindow = 64 << 10
+// initialWindow is the window that a stream begins with: what a thousand
+// streams that nobody reads hold is 16 MiB.
+const initialWindow = 16 << 10
 
 // maxQueued is how many bytes of answers a client's connection may leave unread
 // before it is cut off.

@@ -67,12 +67,12 @@ func (a *attempt) Data(b []byte, last bool) {
 		return
 	}
 	defer a.flush()
-	tooLong, before := c.answers.scan(b, c.relay.maxMessage)
-	a.s.Credit(c.client.WriteData(b[:before], false))
+	tooLong, before := c.answers.scan(b, c.relay.MaxMessage)
+	a.s.CreditWithin(c.client.WriteData(b[:before], false), c.share())
 	switch {
 	case tooLong > 0:
 		response := fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name, a.address)
-		c.fail(messageTooLarge(response, tooLong, c.relay.maxMessage))
+		c.fail(messageTooLarge(response, tooLong, c.relay.MaxMessage))
 	case last:
 		c.fail(a.protocol("the response ends without trailers"))
 	}

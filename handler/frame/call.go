@@ -158,11 +158,17 @@ func (c *call) sent(a *attempt, n int) {
 	c.creditUpTo(a.sent)
 }
 
+// share is how large a window of the call may be: what a client's calls hold is
+// bounded for all of them, however many they are.
+func (c *call) share() int64 {
+	return c.relay.MaxHeld / int64(max(1, c.client.Conn().Streams()))
+}
+
 // creditUpTo credits the client the first n bytes of its request, as far as they
 // have not been. It needs mu.
 func (c *call) creditUpTo(n int) {
 	if n > c.credited {
-		c.client.Credit(n - c.credited)
+		c.client.CreditWithin(n-c.credited, c.share())
 		c.credited = n
 	}
 }

@@ -42,8 +42,8 @@ func (f *fromClient) Data(b []byte, last bool) {
 // checkRequest looks at a part of the request, and ends the call if that breaks
 // a rule. It needs mu.
 func (c *call) checkRequest(b []byte, last bool) bool {
-	if n, _ := c.requests.scan(b, c.relay.maxMessage); n > 0 {
-		c.fail(messageTooLarge("the request", n, c.relay.maxMessage))
+	if n, _ := c.requests.scan(b, c.relay.MaxMessage); n > 0 {
+		c.fail(messageTooLarge("the request", n, c.relay.MaxMessage))
 	} else if last && c.requests.inside() {
 		c.fail(&stream.Failure{
 			Reason: stream.RequestMalformed, Code: stream.Internal, Message: "the request ends inside a message",
@@ -82,7 +82,7 @@ func (f *fromClient) Sent(n int) {
 	backend := c.backend
 	c.mu.Unlock()
 	if backend != nil {
-		backend.s.Credit(n)
+		backend.s.CreditWithin(n, c.share())
 		backend.s.Conn().Flush()
 	}
 }

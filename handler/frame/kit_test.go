@@ -63,7 +63,9 @@ func start(t testing.TB, o options) *proxy {
 		StreamWindow: window, ConnectionWindow: 4 * window, MaxHeaderList: 64 << 10,
 	})
 	t.Cleanup(p.backends.Close)
-	p.relay = New(p.backends, o.maxMessage, slog.New(slog.DiscardHandler))
+	p.relay = New(Options{
+		Backends: p.backends, MaxMessage: o.maxMessage, MaxHeld: 16 << 20, Logger: slog.New(slog.DiscardHandler),
+	})
 	p.target = resolver.New(&conf.Config{
 		Clusters: map[string]*conf.Cluster{"c": {Instances: o.instances}},
 		Default:  &conf.Action{Cluster: "c", Timeout: conf.Duration(o.timeout)},

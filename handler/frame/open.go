@@ -20,7 +20,7 @@ const maxAttempts = 5
 // else from a goroutine that waits for one. The caller flushes. It needs mu.
 func (c *call) open() {
 	address := c.nextInstance()
-	if conn := c.relay.backends.TryAcquire(c.target.Cluster.Name, address); conn != nil {
+	if conn := c.relay.Backends.TryAcquire(c.target.Cluster.Name, address); conn != nil {
 		if c.openOn(conn, address) == nil {
 			return
 		}
@@ -79,7 +79,7 @@ func (c *call) sendTrailers(a *attempt) {
 func (c *call) openWaiting(ctx context.Context, address string) {
 	cluster := c.target.Cluster.Name
 	for {
-		err := c.relay.backends.Pool.Open(ctx, cluster, address, func(conn *upstream.Conn) error {
+		err := c.relay.Backends.Pool.Open(ctx, cluster, address, func(conn *upstream.Conn) error {
 			return c.openUnlessOver(conn, address)
 		})
 		if err == nil {
@@ -124,7 +124,7 @@ func (c *call) nextInstance() string {
 	if n := cluster.Instances(); n > 1 {
 		for i := range n {
 			address := cluster.Pick(c.start, turn+i)
-			if !c.relay.backends.Down(cluster.Name, address) {
+			if !c.relay.Backends.Down(cluster.Name, address) {
 				c.passed += i
 				return address
 			}

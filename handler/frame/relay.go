@@ -14,25 +14,32 @@ import (
 
 // Relay carries calls to backends. Its methods may be called concurrently.
 type Relay struct {
-	backends   *h2grpc.Backends
-	maxMessage uint32
-	log        *slog.Logger
-	calls      calls
+	Options
+	calls calls
 }
 
-// New returns a Relay that is ready to carry calls. maxMessage is the longest
-// message in bytes that is let through in either direction, as it crosses the
-// wire; 0 means no limit. At debug level log gets a line for each call.
-func New(backends *h2grpc.Backends, maxMessage uint32, log *slog.Logger) *Relay {
-	return &Relay{backends: backends, maxMessage: maxMessage, log: log}
+// Options is what a Relay works with.
+type Options struct {
+	Backends *h2grpc.Backends
+	// MaxMessage is the longest message in bytes that is let through in either
+	// direction, as it crosses the wire. 0 means no limit.
+	MaxMessage uint32
+	// MaxHeld is how many bytes the calls of a client's connection may hold in
+	// each direction, together, beyond the window that each begins with.
+	MaxHeld int64
+	// Logger gets a line for each call at debug level.
+	Logger *slog.Logger
 }
+
+// New returns a Relay that is ready to carry calls.
+func New(opts Options) *Relay { return &Relay{Options: opts} }
 
 // Begin takes over a stream of a client's connection that makes a gRPC call, of
 // which target is where it goes. It is called by the connection's reader; see
 // h2.Config for fields and last.
 func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, target *resolver.Target) {
 	c := newCall(r, s, target)
-	c.trace = startTrace(r.log, fields)
+	c.trace = startTrace(r.Logger, fields)
 	s.SetEvents((*fromClient)(c))
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,7 +52,7 @@ func (c *call) logEnd() {
 	if c.backend != nil {
 		address = c.backend.address
 	}
-	c.relay.log.Debug("call", "method", t.method, "peer", c.client.Conn().NetConn().RemoteAddr().String(),
+	c.relay.Logger.Debug("call", "method", t.method, "peer", c.client.Conn().NetConn().RemoteAddr().String(),
 		"cluster", c.target.Cluster.Name, "instance", address, "attempts", c.attempts, "code", t.status.Code.String(),
 		"reason", string(t.reason), "message", t.status.Message, "took", time.Since(t.began).String())
 }

@@ -87,6 +87,7 @@ type Conn struct {
 	lastFrame atomic.Int64
 	pinged    atomic.Bool
 	noted     atomic.Bool   // there may be notes
+	open      atomic.Int32  // the number of streams
 	done      chan struct{} // closed when Serve returns
 	settled   chan struct{} // closed when the peer's first SETTINGS have come
 
@@ -356,11 +357,7 @@ func (c *Conn) finished() bool {
 }
 
 // Streams returns how many streams are open.
-func (c *Conn) Streams() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.streams)
-}
+func (c *Conn) Streams() int { return int(c.open.Load()) }
 
 // MaxStreams returns how many streams the peer allows at a time, once it has
 // said so; see Settled.

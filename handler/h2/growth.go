@@ -5,8 +5,22 @@ import "time"
 // A stream's window has to hold what is on its way for a round trip, or the
 // sender waits for credit: 12.5 MB at 1 Gbit/s and 100 ms. Windows of that size
 // for every stream would be memory for every stream that nobody reads. So they
-// start small, and one grows when its sender has used most of it within one
-// round trip: then it is the window that held it back, and the receiver did not.
+// start small. Once something of a stream has been taken it gets the usual
+// window, and from then on one grows when its sender has used most of it within
+// one round trip: then it is the window that held it back, and the receiver did
+// not.
+
+// usualWindow is the window of streams whose receiver takes what comes.
+const usualWindow = 256 << 10
+
+// widen gives a stream of which something has been taken the usual window. It
+// needs mu.
+func (s *Stream) widen() {
+	if usual := min(usualWindow, s.limit); s.window < usual {
+		s.credited += usual - s.window
+		s.window = usual
+	}
+}
 
 // growth measures one stream at a time: what comes on it between a PING and its
 // answer, which is a round trip.
@@ -24,7 +38,7 @@ var growthPing = [8]byte{'r', 'o', 'u', 'n', 'd', 't', 'r', 'p'}
 // measure begins a measurement of s, if it may grow and none is under way. It
 // needs mu.
 func (c *Conn) measure(s *Stream) {
-	if c.growth.pinging || s.window >= int64(c.cfg.MaxStreamWindow) {
+	if c.growth.pinging || s.window >= s.limit {
 		return
 	}
 	now := time.Now()
@@ -45,7 +59,8 @@ func (c *Conn) measured() {
 	if s == nil || s.gone || s.round < s.window*2/3 {
 		return
 	}
-	more := min(s.window, int64(c.cfg.MaxStreamWindow)-s.window)
-	s.window += more
-	s.announce(more)
+	if more := min(s.window, s.limit-s.window); more > 0 {
+		s.window += more
+		s.announce(more)
+	}
 }

@@ -67,7 +67,7 @@ func (r *reader) data(f *frame) error {
 		return err
 	case s.remoteEnded:
 		return r.endStream(s, http2.ErrCodeStreamClosed, afterEnd)
-	case int64(counted) > s.recvWindow:
+	case counted > 0 && int64(counted) > s.recvWindow: // which may be below 0
 		return r.endStream(s, http2.ErrCodeFlowControl, "DATA exceeds the stream's window")
 	case !s.gotHead:
 		return r.endStream(s, http2.ErrCodeProtocol, "DATA before the response's head")

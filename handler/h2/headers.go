@@ -136,6 +136,7 @@ func (r *reader) request(f *frame) error {
 		}
 	}
 	c.streams[f.id] = s
+	c.open.Add(1)
 	c.mu.Unlock()
 	if r.tooLong {
 		s.refuseHeaderList()

@@ -234,6 +234,22 @@ func TestWindowBeforeSettingsAreKnown(t *testing.T) {
 	require.Equal(t, int64(1000), e.s.recvWindow+e.s.credited, "the first stream's window follows")
 }
 
+// A window may be below 0 by then; what takes no room in it is no fault.
+func TestEndOfStreamNeedsNoWindow(t *testing.T) {
+	cfg := testConfig()
+	cfg.StreamWindow = 1000
+	ears := begun(cfg)
+	client := rawClient(t, cfg, rawh2.Options{WithholdSettings: true}) // and acknowledges nothing
+	require.NoError(t, client.RawFrame(http2.FrameSettings, 0, 0, nil))
+	st, err := client.NewStream(rawRequest(), false)
+	require.NoError(t, err)
+	require.NoError(t, st.DataFrame(make([]byte, 5000), false))
+	require.NoError(t, client.RawFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil))
+	require.NoError(t, st.DataFrame(nil, true))
+	e := await(t, ears, "the request")
+	e.await(t, "the end", func() bool { return e.ended })
+}
+
 // gRPC's clients send a PING for each round trip in which they got something.
 func TestPingsThatMeasureAreNoFlood(t *testing.T) {
 	cfg := testConfig()

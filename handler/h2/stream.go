@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"math"
 	"slices"
 	"sync"
 
@@ -26,6 +27,7 @@ type Stream struct {
 
 	window     int64 // what the peer may have sent and not been credited for
 	recvWindow int64 // what the peer may still send
+	limit      int64 // what window may be at most for now
 	round      int64 // what it has sent since a measurement began; see growth
 	credited   int64 // to be added to it, once it is worth a frame
 	declared   int64 // content-length, -1 for none
@@ -41,7 +43,7 @@ type Stream struct {
 func newStream(c *Conn, id uint32) *Stream {
 	return &Stream{
 		c: c, id: id, declared: -1,
-		window: int64(c.cfg.StreamWindow), recvWindow: c.recvWindow(), sendWindow: c.peer.initialWindow,
+		window: int64(c.cfg.StreamWindow), limit: int64(c.cfg.StreamWindow), recvWindow: c.recvWindow(), sendWindow: c.peer.initialWindow,
 	}
 }
 
@@ -103,6 +105,7 @@ func (c *Conn) Open(fields []hpack.HeaderField, last bool, ev Events) (*Stream, 
 	s.headSent = true
 	s.localEnded = last
 	c.streams[s.id] = s
+	c.open.Add(1)
 	c.appendHeaders(s.id, fields, last)
 	return s, nil
 }
@@ -229,10 +232,16 @@ func (c *Conn) stopIfDone(s *Stream) {
 
 // Credit lets the peer send n more bytes, that many of what Events.Data got
 // being done with.
-func (s *Stream) Credit(n int) {
+func (s *Stream) Credit(n int) { s.CreditWithin(n, math.MaxInt32) }
+
+// CreditWithin is Credit for a stream whose window is not to be larger than
+// limit for now, or than Config.StreamWindow if that is more. A window that is
+// too large shrinks as its bytes are credited.
+func (s *Stream) CreditWithin(n int, limit int64) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.limit = max(int64(c.cfg.StreamWindow), min(limit, int64(c.cfg.MaxStreamWindow)))
 	s.credit(n)
 }
 
@@ -242,7 +251,12 @@ func (s *Stream) credit(n int) {
 		return
 	}
 	s.credited += int64(n)
+	if tooMuch := min(s.window-s.limit, s.credited); tooMuch > 0 {
+		s.window -= tooMuch
+		s.credited -= tooMuch
+	}
 	if s.credited >= s.window/4 {
+		s.widen()
 		s.announce(s.credited)
 		s.credited = 0
 		s.c.measure(s)
@@ -286,6 +300,7 @@ func (c *Conn) leave(s *Stream, err error) {
 		c.growth.s = nil
 	}
 	delete(c.streams, s.id)
+	c.open.Add(-1)
 	c.queued -= s.pending.len()
 	s.pending.drop()
 	s.trailer = nil
