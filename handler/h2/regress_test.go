@@ -238,7 +238,8 @@ func TestWindowBeforeSettingsAreKnown(t *testing.T) {
 func TestEndOfStreamNeedsNoWindow(t *testing.T) {
 	cfg := testConfig()
 	cfg.StreamWindow = 1000
-	ears := begun(cfg)
+	e := newEar() // it credits nothing
+	cfg.Begin = func(s *Stream, _ []hpack.HeaderField, _ bool) { s.SetEvents(e) }
 	client := rawClient(t, cfg, rawh2.Options{WithholdSettings: true}) // and acknowledges nothing
 	require.NoError(t, client.RawFrame(http2.FrameSettings, 0, 0, nil))
 	st, err := client.NewStream(rawRequest(), false)
@@ -246,7 +247,6 @@ func TestEndOfStreamNeedsNoWindow(t *testing.T) {
 	require.NoError(t, st.DataFrame(make([]byte, 5000), false))
 	require.NoError(t, client.RawFrame(http2.FrameSettings, http2.FlagSettingsAck, 0, nil))
 	require.NoError(t, st.DataFrame(nil, true))
-	e := await(t, ears, "the request")
 	e.await(t, "the end", func() bool { return e.ended })
 }
 
