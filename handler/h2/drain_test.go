@@ -137,10 +137,14 @@ func TestGoodbyeWaitsForWriter(t *testing.T) {
 	e := await(t, ears, "the request")
 	c := e.s.Conn()
 	require.NoError(t, client.Ping([8]byte{}))
-	require.NoError(t, client.AwaitPongs(context.Background(), 1)) // nobody writes
-	c.mu.Lock()
-	c.writing = true // the test does
-	c.mu.Unlock()
+	require.NoError(t, client.AwaitPongs(context.Background(), 1))
+	for taken := false; !taken; runtime.Gosched() { // whoever wrote that has to be done
+		c.mu.Lock()
+		if taken = !c.writing; taken {
+			c.writing = true // the test does
+		}
+		c.mu.Unlock()
+	}
 	require.NoError(t, client.RawFrame(http2.FrameData, 0, 0, nil))
 	var lost *LostError
 	require.ErrorAs(t, e.awaitClosed(t), &lost)
