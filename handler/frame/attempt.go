@@ -68,7 +68,8 @@ func (a *attempt) Data(b []byte, last bool) {
 	}
 	defer a.flush()
 	tooLong, before := c.answers.scan(b, c.relay.MaxMessage)
-	a.s.CreditWithin(c.client.WriteData(b[:before], false), c.share())
+	sent := c.client.WriteData(b[:before], false)
+	a.s.CreditWithin(sent, c.share(), sent == before)
 	switch {
 	case tooLong > 0:
 		response := fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name, a.address)

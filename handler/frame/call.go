@@ -168,7 +168,7 @@ func (c *call) share() int64 {
 // have not been. It needs mu.
 func (c *call) creditUpTo(n int) {
 	if n > c.credited {
-		c.client.CreditWithin(n-c.credited, c.share())
+		c.client.CreditWithin(n-c.credited, c.share(), n == c.received)
 		c.credited = n
 	}
 }

@@ -82,7 +82,7 @@ func (f *fromClient) Sent(n int) {
 	backend := c.backend
 	c.mu.Unlock()
 	if backend != nil {
-		backend.s.CreditWithin(n, c.share())
+		backend.s.CreditWithin(n, c.share(), false)
 		backend.s.Conn().Flush()
 	}
 }

@@ -7,8 +7,8 @@ import "time"
 // for every stream would be memory for every stream that nobody reads. So they
 // start small. Once something of a stream has been taken it gets the usual
 // window, and from then on one grows when its sender has used most of it within
-// one round trip: then it is the window that held it back, and the receiver did
-// not.
+// one round trip, and nothing of it had to wait for the receiver: then it is the
+// window that held the sender back.
 
 // usualWindow is the window of streams whose receiver takes what comes.
 const usualWindow = 256 << 10
@@ -46,7 +46,7 @@ func (c *Conn) measure(s *Stream) {
 		return
 	}
 	c.growth = growth{s: s, last: now, pinging: true}
-	s.round = 0
+	s.round, s.waited = 0, false
 	c.seal()
 	c.out = appendPing(c.out, 0, growthPing[:])
 }
@@ -56,7 +56,7 @@ func (c *Conn) measure(s *Stream) {
 func (c *Conn) measured() {
 	s := c.growth.s
 	c.growth.s, c.growth.pinging = nil, false
-	if s == nil || s.gone || s.round < s.window*2/3 {
+	if s == nil || s.gone || s.waited || s.round < s.window*2/3 {
 		return
 	}
 	if more := min(s.window, s.limit-s.window); more > 0 {

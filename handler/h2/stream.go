@@ -29,6 +29,7 @@ type Stream struct {
 	recvWindow int64 // what the peer may still send
 	limit      int64 // what window may be at most for now
 	round      int64 // what it has sent since a measurement began; see growth
+	waited     bool  // some of that had to wait for its receiver
 	credited   int64 // to be added to it, once it is worth a frame
 	declared   int64 // content-length, -1 for none
 	body       int64 // bytes of it that have come
@@ -232,15 +233,17 @@ func (c *Conn) stopIfDone(s *Stream) {
 
 // Credit lets the peer send n more bytes, that many of what Events.Data got
 // being done with.
-func (s *Stream) Credit(n int) { s.CreditWithin(n, math.MaxInt32) }
+func (s *Stream) Credit(n int) { s.CreditWithin(n, math.MaxInt32, true) }
 
 // CreditWithin is Credit for a stream whose window is not to be larger than
 // limit for now, or than Config.StreamWindow if that is more. A window that is
-// too large shrinks as its bytes are credited.
-func (s *Stream) CreditWithin(n int, limit int64) {
+// too large shrinks as its bytes are credited. flowing says that the bytes have
+// not been waiting for their receiver: a window grows only while none do.
+func (s *Stream) CreditWithin(n int, limit int64, flowing bool) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	s.waited = s.waited || !flowing
 	s.limit = max(int64(c.cfg.StreamWindow), min(limit, int64(c.cfg.MaxStreamWindow)))
 	s.credit(n)
 }
