@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,5 +236,38 @@ func TestWindowOfAStalledStreamDoesNotGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, total := transfer(t, 3, true)
 		require.Equal(t, int64(64<<10), total)
+	})
+}
+
+// counted counts what is written to a connection.
+type counted struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// A peer that answers pings is left alone, however silent.
+func TestKeepaliveOfLivingPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		silent, cfg := testConfig(), testConfig()
+		silent.Keepalive, cfg.Keepalive = 0, time.Second
+		far, near := delayedPair(50 * time.Millisecond)
+		out := &counted{Conn: near}
+		client, server := NewClient(far, silent), NewServer(out, cfg)
+		ended := make(chan error, 2)
+		go func() { ended <- client.Serve() }()
+		go func() { ended <- server.Serve() }()
+		<-client.Settled()
+		time.Sleep(60 * cfg.Keepalive) // of the bubble
+		require.Empty(t, ended, "both are alive")
+		require.Greater(t, out.writes.Load(), int64(20), "the peer was asked again and again")
+		client.Close(ErrClosed)
+		server.Close(ErrClosed)
+		<-ended
+		<-ended
 	})
 }
