@@ -81,13 +81,36 @@ type Action struct {
 	// holds as well if it is nearer. Zero (the default) means no limit, so
 	// that streams live as long as their ends want.
 	Timeout Duration `yaml:"timeout"`
+	// MessageLimit is the longest message in either direction, instead of
+	// Limits.Message; compressed ones are also held to it when they are
+	// decompressed for filters. Zero (the default) means Limits.Message or, for
+	// messages that filters look at, 4MiB where that is no limit either.
+	MessageLimit Size `yaml:"message_limit"`
+	// Undecodable says what happens to messages that filters cannot decode.
+	// Default UndecodableReject.
+	Undecodable string `yaml:"undecodable"`
 }
 
 // Mode is how messages cross the proxy.
 type Mode string
 
-// ModeFrame moves encoded messages as they are.
-const ModeFrame Mode = "frame"
+// The modes.
+const (
+	// ModeFrame moves encoded messages as they are.
+	ModeFrame Mode = "frame"
+	// ModeStruct decodes messages into the structs generated for them where
+	// filters want to see them. Which those are is said in Go: see package
+	// handler/filter.
+	ModeStruct Mode = "struct"
+)
+
+// The values of Action.Undecodable.
+const (
+	// UndecodableReject ends the call with INTERNAL.
+	UndecodableReject = "reject"
+	// UndecodableForward passes the message on as it came, unfiltered.
+	UndecodableForward = "forward"
+)
 
 // Timeouts bound the proxy's own waiting.
 type Timeouts struct {

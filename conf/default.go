@@ -34,7 +34,7 @@ func Default() *Config {
 
 func (c *Cluster) setDefaults() { c.Connections = DefaultConnections }
 
-func (a *Action) setDefaults() { a.Mode = ModeFrame }
+func (a *Action) setDefaults() { a.Mode, a.Undecodable = ModeFrame, UndecodableReject }
 
 // Simple returns the Config of a proxy that accepts calls at listen and sends
 // all of them to one backend: one listener, a cluster "default" with one
@@ -45,7 +45,7 @@ func Simple(listen, backend string) (*Config, error) {
 	c := Default()
 	c.Listeners = []Listener{{Address: listen}}
 	c.Clusters = map[string]*Cluster{name: {Instances: []string{backend}, Connections: DefaultConnections}}
-	c.Default = &Action{Cluster: name, Mode: ModeFrame}
+	c.Default = &Action{Cluster: name, Mode: ModeFrame, Undecodable: UndecodableReject}
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}

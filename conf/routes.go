@@ -6,7 +6,7 @@ import (
 )
 
 // modes are the valid values of Action.Mode.
-var modes = []string{string(ModeFrame)}
+var modes = []string{string(ModeFrame), string(ModeStruct)}
 
 var (
 	serviceName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
@@ -106,10 +106,10 @@ func (v *validator) take(path, matcher, service string, taken map[string]string)
 
 func (v *validator) action(path string, a Action) {
 	v.clusterRef(join(path, "cluster"), a.Cluster)
-	if mode := join(path, "mode"); !v.isBroken(mode) && a.Mode != ModeFrame {
-		v.choice(mode, string(a.Mode), "is not a mode of this version", "valid values", modes)
-	}
+	v.oneOf(join(path, "mode"), string(a.Mode), modes)
 	between(v, join(path, "timeout"), a.Timeout, 0, maxTimeout)
+	between(v, join(path, "message_limit"), a.MessageLimit, 0, maxMessage)
+	v.oneOf(join(path, "undecodable"), a.Undecodable, []string{UndecodableReject, UndecodableForward})
 }
 
 func (v *validator) clusterRef(path, name string) {

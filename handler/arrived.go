@@ -6,8 +6,8 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
-// pieces are parts of a request that have been read and not sent yet.
-type pieces [][]byte
+// taken is the part of a request that has been read and not sent yet.
+type taken [][]byte
 
 // takeLimit is how much of a request is taken in before the backend's side is
 // open. It is less than a transport queues without blocking, so that a backend
@@ -19,14 +19,12 @@ const takeLimit = 32 << 10
 // its END_STREAM can go with the last message, and one that breaks off or is
 // too long never gets to a backend.
 //
-// whole reports whether that was the entire request. Nothing is read from one
-// that has not all arrived, since that might block.
-func (p *pump) takeWhatIsThere(in stream.Inbound) (there pieces, whole bool, err error) {
-	if !in.Complete() {
-		return nil, false, nil
-	}
-	for taken := 0; taken < takeLimit; {
-		b, err := p.next()
+// whole reports whether that was the entire request. Of one that has not all
+// arrived nothing is read, since that might block, unless first asks to wait for
+// its first piece.
+func takeWhatIsThere(in stream.Inbound, from pieces, first bool) (there taken, whole bool, err error) {
+	for n := 0; n < takeLimit && (first || in.Complete()); first = false {
+		b, err := from.next()
 		switch {
 		case err == io.EOF:
 			return there, true, nil
@@ -34,13 +32,13 @@ func (p *pump) takeWhatIsThere(in stream.Inbound) (there pieces, whole bool, err
 			return nil, false, err
 		}
 		there = append(there, b)
-		taken += len(b)
+		n += len(b)
 	}
 	return there, false, nil
 }
 
-// send writes the pieces. An error would be the response's to tell.
-func (ps pieces) send(out stream.Outbound, whole bool) {
+// send writes it. An error would be the response's to tell.
+func (ps taken) send(out stream.Outbound, whole bool) {
 	for i, b := range ps {
 		_ = out.Write(b, whole && i == len(ps)-1)
 	}

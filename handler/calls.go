@@ -70,7 +70,7 @@ func (cs *calls) close(f *stream.Failure) {
 	left := slices.Collect(maps.Keys(cs.active))
 	cs.mu.Unlock()
 	for _, c := range left {
-		c.abort(f)
+		c.abort(f.Trailer())
 	}
 }
 

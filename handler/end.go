@@ -5,9 +5,84 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
+
+// abort ends c with t, from any goroutine, unless it is decided already how c
+// ends. Cancelling is not enough: whoever writes the response may be waiting for
+// the client.
+func (c *call) abort(t *stream.Trailer) {
+	c.mu.Lock()
+	first := !c.ending
+	if first {
+		c.ending, c.end = true, t
+	}
+	c.mu.Unlock()
+	if first {
+		c.cancel(errAborted)
+		c.in.Finish(t)
+	}
+}
+
+var errAborted = errors.New("the call was aborted")
+
+// finish ends c with t, or as abort has done it, and lets the filters of the end
+// know. Only the first call has an effect. It is for the goroutine of the call.
+func (c *call) finish(t *stream.Trailer) {
+	c.mu.Lock()
+	again, aborted := c.ending, c.end
+	c.ending, c.end = true, nil
+	c.mu.Unlock()
+	switch {
+	case aborted != nil:
+		t = aborted
+	case again:
+		return
+	}
+	if c.run != nil {
+		t = c.run.End(c.ctx, t)
+	}
+	c.in.Finish(t)
+}
+
+// answerWith notes that a filter of the request has ended the call.
+func (c *call) answerWith(e *filter.Ended) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = e
+}
+
+// endOf says how the call ends that err broke off. If a filter did so, the client
+// gets what that has to say.
+func (c *call) endOf(err error) *stream.Trailer {
+	c.mu.Lock()
+	byFilter := c.answer
+	c.mu.Unlock()
+	if byFilter == nil && !errors.As(err, &byFilter) {
+		return c.failure(err).Trailer()
+	}
+	if err := c.sendAnswer(byFilter); err != nil {
+		return c.failure(err).Trailer()
+	}
+	return byFilter.Trailer
+}
+
+func (c *call) sendAnswer(e *filter.Ended) error {
+	if !c.headed && len(e.Messages)+len(e.Header) > 0 {
+		c.headed = true
+		if err := c.in.WriteHeader(&stream.Header{Metadata: e.Header}); err != nil {
+			return err
+		}
+	}
+	for _, payload := range e.Messages {
+		if err := c.in.Write(newFrame(0, payload)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // failure says how a call ends that err broke off. Where the call's context
 // has ended, that is why, whatever err the streams made of it.
@@ -32,6 +107,13 @@ func failNoRoute(method string) *stream.Failure {
 	return &stream.Failure{
 		Reason: stream.NoRoute, Code: stream.Unimplemented,
 		Message: fmt.Sprintf("no route for method %s", method),
+	}
+}
+
+func failNoCluster(method, name string) *stream.Failure {
+	return &stream.Failure{
+		Reason: stream.FilterFailed, Code: stream.Internal,
+		Message: fmt.Sprintf("%s: a filter has chosen cluster %q, which is not configured", method, name),
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
+	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
@@ -35,11 +37,24 @@ type Options struct {
 	Resolver Resolver
 	Backends Backends
 	// MaxMessage is the longest message in bytes that is let through in
-	// either direction, as it crosses the wire. 0 means no limit.
+	// either direction, as it crosses the wire. 0 means no limit, or
+	// DefaultMaxMessage where filters need messages whole.
 	MaxMessage uint32
+	// Filters returns the filters of a method on its way to a target, nil if it
+	// has none. It is called once per call, concurrently, and must not block.
+	// nil means that no method has any.
+	Filters func(method string, t *resolver.Target) *filter.Chain
+	// Cluster returns the cluster of that name, nil if there is none, for filters
+	// that choose one. nil means that there are none.
+	Cluster func(name string) *resolver.Cluster
 	// Logger gets what has no client to go to. Default slog.Default().
 	Logger *slog.Logger
 }
+
+// DefaultMaxMessage is the longest message in bytes that filters take, and the
+// longest that they make of one by decompressing it, unless a limit is set. It
+// is what gRPC's own servers allow.
+const DefaultMaxMessage = 4 << 20
 
 // Handler carries calls. Its methods may be called concurrently.
 type Handler struct {
@@ -57,16 +72,26 @@ func New(opts Options) *Handler {
 
 // call is one call on its way.
 type call struct {
-	in     stream.Inbound
-	target *resolver.Target
-	ctx    context.Context // the client's, cut short by cancel and the route's timeout
-	cancel context.CancelCauseFunc
+	in      stream.Inbound
+	target  *resolver.Target
+	request *stream.Request // what the backend is sent
+	ctx     context.Context // the client's, cut short by cancel and the route's timeout
+	cancel  context.CancelCauseFunc
+
+	chain  *filter.Chain // nil for a call without filters
+	run    *filter.Run   // of chain
+	headed bool          // the client has the head of the response
+
+	mu     sync.Mutex
+	ending bool            // it is decided how the call ends
+	end    *stream.Trailer // and it has been ended so, by abort
+	answer *filter.Ended   // what a filter of the request ended the call with
 }
 
 // Serve carries one call and has ended it when it returns. Nothing of the call
 // is left running then.
 func (h *Handler) Serve(in stream.Inbound) {
-	c := &call{in: in}
+	c := &call{in: in, request: in.Request()}
 	c.ctx, c.cancel = context.WithCancelCause(in.Context())
 	defer c.cancel(nil)
 	if h.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
@@ -90,34 +115,32 @@ func (h *Handler) Serve(in stream.Inbound) {
 		var cancel context.CancelFunc
 		c.ctx, cancel = context.WithTimeoutCause(c.ctx, t, late) // for the backend to know
 		defer cancel()
-		defer time.AfterFunc(t, func() { c.abort(late) }).Stop()
+		defer time.AfterFunc(t, func() { c.abort(late.Trailer()) }).Stop()
 	}
-	h.relay(c)
+	if h.opts.Filters != nil {
+		c.chain = h.opts.Filters(in.Request().Method, c.target)
+	}
+	c.finish(h.relay(c))
 }
 
-// abort ends c with f, from any goroutine. Cancelling is not enough: whoever
-// writes the response may be waiting for the client.
-func (c *call) abort(f *stream.Failure) {
-	c.cancel(f)
-	c.in.Finish(f.Trailer())
-}
-
-// relay opens the backend's side of c, moves what both sides send, and ends
-// the call as the backend did or as what went wrong asks for.
-func (h *Handler) relay(c *call) {
+// relay moves what both sides of c send, through its filters if it has any, and
+// returns how the call ends: as the backend, or a filter, or what went wrong
+// asks for.
+func (h *Handler) relay(c *call) *stream.Trailer {
+	if err := h.begin(c); err != nil {
+		return c.endOf(err)
+	}
 	out := newResend(c, h.opts.Backends)
-	request := &pump{src: c.in, limit: h.opts.MaxMessage, direction: direction{requestName{}, stream.RequestMalformed}}
-	request.write = func(b []byte) error { return out.Write(b, false) }
-	there, whole, err := request.takeWhatIsThere(c.in)
+	request := h.requestPieces(c)
+	there, whole, err := takeWhatIsThere(c.in, request, c.chain != nil && c.chain.AwaitsFirst())
 	if err == nil {
 		err = c.ctx.Err() // a transport may open streams for calls that have ended
 	}
 	if err == nil {
-		err = out.open()
+		err = h.open(c, out)
 	}
 	if err != nil {
-		c.in.Finish(c.failure(err).Trailer())
-		return
+		return c.endOf(err)
 	}
 	defer out.Abort()
 	there.send(out, whole)
@@ -127,31 +150,106 @@ func (h *Handler) relay(c *call) {
 	}
 	trailer, err := h.relayResponse(c, out)
 	if err != nil {
-		trailer = c.failure(err).Trailer()
+		trailer = c.endOf(err)
 	}
-	c.in.Finish(trailer) // a pump that waits for the client comes back
-	out.Abort()          // a pump that waits for the backend comes back
+	c.finish(trailer) // a pump that waits for the client comes back
+	out.Abort()       // a pump that waits for the backend comes back
 	if requestEnded != nil {
 		<-requestEnded
 	}
+	return trailer
+}
+
+// begin has the filters of the start asked.
+func (h *Handler) begin(c *call) error {
+	if c.chain == nil {
+		return nil
+	}
+	c.run = c.chain.Begin(filter.CallInfo{
+		Request: c.in.Request(), Peer: c.in.Peer(), Cluster: c.target.Cluster.Name, Route: c.target.Route,
+		Logger: h.opts.Logger,
+	})
+	return c.run.Start(c.ctx)
+}
+
+// open opens the backend's side of c, with what filters have made of the request.
+func (h *Handler) open(c *call, out *resend) error {
+	if c.run != nil {
+		var cluster string
+		c.request, cluster = c.run.Request()
+		if cluster != c.target.Cluster.Name {
+			if err := h.redirect(c, cluster); err != nil {
+				return err
+			}
+		}
+	}
+	return out.open()
+}
+
+// redirect sends c to another cluster than its route's.
+func (h *Handler) redirect(c *call, name string) error {
+	var cluster *resolver.Cluster
+	if h.opts.Cluster != nil {
+		cluster = h.opts.Cluster(name)
+	}
+	if cluster == nil {
+		return failNoCluster(c.in.Request().Method, name)
+	}
+	target := *c.target
+	target.Cluster = cluster
+	c.target = &target
+	return nil
+}
+
+// filters reports whether messages in a direction are filtered.
+func (c *call) filters(d filter.Direction) bool { return c.chain != nil && c.chain.Filtered(d) }
+
+func (h *Handler) requestPieces(c *call) pieces {
+	req := c.in.Request()
+	f := h.frames(c, c.in, direction{requestName{}, stream.RequestMalformed})
+	if !c.filters(filter.Request) {
+		return &f
+	}
+	return newFiltered(c, f, filter.Request, req.Encoding, req.ContentType)
+}
+
+func (h *Handler) responsePieces(c *call, out *resend, header *stream.Header) pieces {
+	f := h.frames(c, out, direction{out, stream.BackendProtocol})
+	if !c.filters(filter.Response) || header == nil {
+		return &f
+	}
+	return newFiltered(c, f, filter.Response, header.Encoding, header.ContentType)
+}
+
+func (h *Handler) frames(c *call, src source, d direction) frames {
+	limit := h.opts.MaxMessage
+	if c.target.MaxMessage > 0 {
+		limit = c.target.MaxMessage
+	}
+	return frames{src: src, limit: limit, direction: d}
 }
 
 // relayRequest moves the messages from the client to the backend, and then the
 // half-close, in a goroutine of its own. The channel is closed when that ends.
-func (h *Handler) relayRequest(c *call, out stream.Outbound, request *pump) <-chan struct{} {
+func (h *Handler) relayRequest(c *call, out stream.Outbound, request pieces) <-chan struct{} {
 	ended := make(chan struct{})
+	pump := pump{from: request, write: func(b []byte) error { return out.Write(b, false) }}
 	go func() { // ends when the client half-closes or either stream is over; relay waits for it
 		defer close(ended)
 		defer h.recoverPanic(c)
-		err := request.run()
+		err := pump.run()
 		var unwanted *writeError
+		var byFilter *filter.Ended
 		switch {
 		case err == nil:
 			_ = out.Write(nil, true) // if that fails, the response says why
 		case errors.As(err, &unwanted):
 			// The backend wants no more; its answer says why.
+		case errors.As(err, &byFilter):
+			c.answerWith(byFilter)
+			out.Abort() // relayResponse comes back
 		default:
-			c.abort(c.failure(err))
+			c.abort(c.failure(err).Trailer())
 		}
 	}()
 	return ended
@@ -165,15 +263,27 @@ func (h *Handler) relayResponse(c *call, out *resend) (*stream.Trailer, error) {
 		return nil, err
 	}
 	if header != nil {
-		if err := c.in.WriteHeader(header); err != nil {
+		if err := c.writeHeader(header); err != nil {
 			return nil, err
 		}
 	}
-	response := &pump{src: out, write: c.in.Write, limit: h.opts.MaxMessage, direction: direction{out, stream.BackendProtocol}}
+	response := pump{from: h.responsePieces(c, out, header), write: c.in.Write}
 	if err := response.run(); err != nil {
 		return nil, err
 	}
 	return out.Trailer(), nil
+}
+
+// writeHeader passes on the head of the response.
+func (c *call) writeHeader(header *stream.Header) error {
+	if c.run != nil {
+		var err error
+		if header, err = c.run.Header(c.ctx, header); err != nil {
+			return err
+		}
+	}
+	c.headed = true
+	return c.in.WriteHeader(header)
 }
 
 // requestName is what messages call the request; the response is called by
@@ -190,5 +300,6 @@ func (h *Handler) recoverPanic(c *call) {
 	}
 	method := c.in.Request().Method
 	h.opts.Logger.Error("a call panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
-	c.abort(&stream.Failure{Reason: stream.ProxyInternal, Code: stream.Internal, Message: fmt.Sprintf("%s: internal error", method)})
+	f := &stream.Failure{Reason: stream.ProxyInternal, Code: stream.Internal, Message: fmt.Sprintf("%s: internal error", method)}
+	c.abort(f.Trailer())
 }

@@ -13,21 +13,33 @@ import (
 // source is where the messages of one direction come from.
 type source interface{ Read(p []byte) error }
 
-// pump moves the messages of one direction as they come, in pieces of bounded
-// size: what a length prefix claims is neither believed nor reserved.
-//
-// The frame mode of a call is a pump that looks at nothing but the prefix.
+// pieces are what one direction of a call consists of, to be sent on as they
+// come.
+type pieces interface {
+	// next returns the next piece, io.EOF when the source has ended between two
+	// messages, or the error that ends the call.
+	next() ([]byte, error)
+}
+
+// pump sends the pieces of one direction on.
 type pump struct {
+	from  pieces
+	write func(b []byte) error
+}
+
+// frames are the messages of a source as they come, in pieces of bounded size:
+// what a length prefix claims is neither believed nor reserved. Nothing is looked
+// at but the prefix.
+type frames struct {
 	src       source
-	write     func(b []byte) error // where they go
-	limit     uint32               // longest message let through in bytes; 0: any
+	limit     uint32 // longest message let through in bytes; 0: any
 	direction direction
 
-	left   uint32 // bytes of the present message still to move
+	left   uint32 // bytes of the present message still to come
 	prefix [stream.PrefixLen]byte
 }
 
-// direction is what a pump moves, and how it calls that in messages.
+// direction is what moves, and how errors call it.
 type direction struct {
 	name      fmt.Stringer
 	malformed stream.Reason // for one that ends inside a message
@@ -59,7 +71,7 @@ func (e *writeError) Unwrap() error { return e.err }
 // the *stream.Failure that ends the call.
 func (p *pump) run() error {
 	for {
-		b, err := p.next()
+		b, err := p.from.next()
 		if err == io.EOF {
 			return nil
 		}
@@ -73,54 +85,62 @@ func (p *pump) run() error {
 }
 
 // next reads the next piece: a prefix and what fits of its message, or more of
-// a message begun. It returns io.EOF when the source has ended between two
-// messages.
-func (p *pump) next() ([]byte, error) {
-	if p.left > 0 {
-		n := int(min(p.left, pieceSize))
+// a message begun.
+func (f *frames) next() ([]byte, error) {
+	if f.left > 0 {
+		n := int(min(f.left, pieceSize))
 		b := newPiece(n)
-		return b, p.fill(b)
+		return b, f.fill(b)
 	}
-	if err := p.src.Read(p.prefix[:]); err != nil {
-		if err == io.ErrUnexpectedEOF {
-			return nil, p.truncated()
-		}
+	length, err := f.begin()
+	if err != nil {
 		return nil, err
 	}
-	length := binary.BigEndian.Uint32(p.prefix[1:])
-	if p.limit > 0 && length > p.limit {
-		return nil, p.tooLarge(length)
-	}
-	p.left = length
 	n := stream.PrefixLen + int(min(length, pieceSize-stream.PrefixLen))
 	b := newPiece(n)
-	copy(b, p.prefix[:])
+	copy(b, f.prefix[:])
 	if n == stream.PrefixLen {
 		return b, nil
 	}
-	return b, p.fill(b[stream.PrefixLen:])
+	return b, f.fill(b[stream.PrefixLen:])
+}
+
+// begin reads the prefix of the next message, and returns the message's length.
+func (f *frames) begin() (length uint32, err error) {
+	if err := f.src.Read(f.prefix[:]); err != nil {
+		if err == io.ErrUnexpectedEOF {
+			return 0, f.truncated()
+		}
+		return 0, err
+	}
+	length = binary.BigEndian.Uint32(f.prefix[1:])
+	if f.limit > 0 && length > f.limit {
+		return 0, f.tooLarge(length)
+	}
+	f.left = length
+	return length, nil
 }
 
 // fill reads len(b) bytes of the present message.
-func (p *pump) fill(b []byte) error {
-	err := p.src.Read(b)
+func (f *frames) fill(b []byte) error {
+	err := f.src.Read(b)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return p.truncated()
+		return f.truncated()
 	}
-	p.left -= uint32(len(b))
+	f.left -= uint32(len(b))
 	return err
 }
 
-func (p *pump) tooLarge(length uint32) error {
+func (f *frames) tooLarge(length uint32) error {
 	return &stream.Failure{
 		Reason: stream.MessageTooLarge, Code: stream.ResourceExhausted,
-		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", p.direction.name, length, p.limit),
+		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", f.direction.name, length, f.limit),
 	}
 }
 
-func (p *pump) truncated() error {
+func (f *frames) truncated() error {
 	return &stream.Failure{
-		Reason: p.direction.malformed, Code: stream.Internal,
-		Message: fmt.Sprintf("%s ends inside a message", p.direction.name),
+		Reason: f.direction.malformed, Code: stream.Internal,
+		Message: fmt.Sprintf("%s ends inside a message", f.direction.name),
 	}
 }

@@ -42,7 +42,7 @@ const replayLimit = 48 << 10
 const maxAttempts = 5
 
 func newResend(c *call, backends Backends) *resend {
-	return &resend{call: c, backends: backends, start: c.target.Cluster.Start()}
+	return &resend{call: c, backends: backends}
 }
 
 var _ stream.Outbound = (*resend)(nil)
@@ -51,6 +51,7 @@ var _ stream.Outbound = (*resend)(nil)
 func (r *resend) open() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.start = r.call.target.Cluster.Start()
 	return r.openLocked()
 }
 
@@ -61,7 +62,7 @@ func (r *resend) openLocked() error {
 	for {
 		address := r.nextInstance(cluster)
 		r.attempts++
-		out, err := r.backends.Open(r.call.ctx, cluster.Name, address, r.call.in.Request())
+		out, err := r.backends.Open(r.call.ctx, cluster.Name, address, r.call.request)
 		if err == nil {
 			r.cur, r.address = out, address
 			return nil

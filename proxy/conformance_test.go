@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"math"
 	"testing"
 
 	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for the Kitex backends
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
@@ -20,6 +22,7 @@ type way struct {
 	transport string
 	level     slog.Level
 	prepare   func(*proxy.Proxy) // nil for nothing
+	filters   []proxy.Option     // for mode: struct, nil for mode: frame
 	opts      handlertest.Options
 }
 
@@ -30,6 +33,9 @@ var ways = map[string]way{
 	// The streams that modes which look at messages work with.
 	"native, streams": {transport: conf.TransportNative, prepare: proxy.UseStreams},
 	"kitex":           {transport: conf.TransportKitex, opts: notOnKitex},
+	"struct":          {transport: conf.TransportNative, filters: structOptions(filter.Forward)},
+	"struct, changed": {transport: conf.TransportNative, filters: structOptions(filter.Changed)},
+	"struct, kitex":   {transport: conf.TransportKitex, filters: structOptions(filter.Forward), opts: notOnKitex},
 }
 
 // target puts a proxy of its own before each backend.
@@ -37,7 +43,12 @@ func (w way) target(t *testing.T, backend string) string {
 	cfg, err := conf.Simple("127.0.0.1:0", backend)
 	require.NoError(t, err)
 	cfg.Transport = w.transport
-	p, err := proxy.New(cfg, proxy.WithLogger(w.logger()))
+	if w.filters != nil {
+		cfg.Default.Mode = conf.ModeStruct
+		cfg.Default.Undecodable = conf.UndecodableForward // the suite sends messages in encodings that nobody knows
+		cfg.Default.MessageLimit = math.MaxUint32
+	}
+	p, err := proxy.New(cfg, append(w.filters, proxy.WithLogger(w.logger()))...)
 	require.NoError(t, err)
 	if w.prepare != nil {
 		w.prepare(p)

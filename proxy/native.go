@@ -5,7 +5,6 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/frame"
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
@@ -76,7 +75,7 @@ func (n *native) begin(s *h2.Stream, fields []hpack.HeaderField, last bool) {
 		return
 	}
 	target := n.relay.routes.Resolve(&resolver.Call{Method: method})
-	if target == nil || target.Mode != conf.ModeFrame {
+	if target == nil || n.relay.filters.chain(method, target) != nil {
 		n.calls.Begin(s, fields, last)
 		return
 	}

@@ -31,7 +31,11 @@ func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
 		return nil, err
 	}
 	o := newOptions(opts)
-	p := &Proxy{cfg: cfg, log: o.logger, relay: newRelay(cfg, o), ready: make(chan struct{})}
+	relay, err := newRelay(cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{cfg: cfg, log: o.logger, relay: relay, ready: make(chan struct{})}
 	// Nobody can guess the method, so it hides no backend's.
 	p.probe = "/kitexproxy.Probe" + rand.Text() + "/Ready"
 	p.relay.answerProbe(p.probe)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler"
+	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -26,6 +27,7 @@ type Relay struct {
 	backends backends
 	server   *kitexgrpc.Server
 	native   *native // nil with transport: kitex
+	filters  filters
 }
 
 // backends are the connections to backends, of either transport.
@@ -39,12 +41,26 @@ type backends interface {
 type Option func(*options)
 
 type options struct {
-	logger *slog.Logger
+	logger   *slog.Logger
+	services []*filter.Service
+	filters  []*filter.Filter
 }
 
 // WithLogger sets where the proxy reports on itself. Default slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return func(o *options) { o.logger = l }
+}
+
+// WithServices makes services known, so that filters of their methods can be
+// given and routes to them can have mode: struct.
+func WithServices(services ...*filter.Service) Option {
+	return func(o *options) { o.services = append(o.services, services...) }
+}
+
+// WithFilters adds filters, behind those of the same method that there are. The
+// routes of their methods need mode: struct.
+func WithFilters(filters ...*filter.Filter) Option {
+	return func(o *options) { o.filters = append(o.filters, filters...) }
 }
 
 func newOptions(opts []Option) *options {
@@ -62,11 +78,16 @@ func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 	if err := cfg.ValidateRouting(); err != nil {
 		return nil, err
 	}
-	return newRelay(cfg, newOptions(opts)), nil
+	return newRelay(cfg, newOptions(opts))
 }
 
-func newRelay(cfg *conf.Config, o *options) *Relay {
+// newRelay builds the relay of a valid configuration.
+func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 	r := &Relay{cfg: cfg, log: o.logger, routes: resolver.New(cfg)}
+	var err error
+	if r.filters, err = newFilters(cfg, r.routes, o); err != nil {
+		return nil, err
+	}
 	if cfg.Transport == conf.TransportNative {
 		r.native = newNative(r)
 		r.backends = r.native.backends
@@ -82,10 +103,12 @@ func newRelay(cfg *conf.Config, o *options) *Relay {
 		Resolver:   r.routes,
 		Backends:   r.backends,
 		MaxMessage: uint32(cfg.Limits.Message),
+		Filters:    r.filters.chain,
+		Cluster:    r.routes.Cluster,
 		Logger:     o.logger,
 	})
 	r.server = &kitexgrpc.Server{Serve: r.handler.Serve, MaxStreams: cfg.Limits.StreamsPerConnection}
-	return r
+	return r, nil
 }
 
 func (r *Relay) poolOptions() upstream.Options {

@@ -3,6 +3,7 @@
 package resolver
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,13 @@ type Target struct {
 	Mode    conf.Mode
 	// Timeout is the longest the call may take; 0 means no limit.
 	Timeout time.Duration
+	// Route names the route, for people.
+	Route string
+	// MaxMessage is the longest message in bytes that is let through; 0 means
+	// the limit of all routes.
+	MaxMessage uint32
+	// ForwardUndecodable lets messages through that filters cannot decode.
+	ForwardUndecodable bool
 }
 
 // Cluster is a named set of instances that answer alike.
@@ -47,6 +55,7 @@ func (c *Cluster) Pick(start uint32, attempt int) string {
 // Table holds the routes of one configuration. It is immutable and safe for
 // concurrent use.
 type Table struct {
+	clusters map[string]*Cluster
 	methods  map[string]ranked
 	services map[string]ranked
 	fallback *Target
@@ -64,10 +73,10 @@ func New(cfg *conf.Config) *Table {
 	for name, c := range cfg.Clusters {
 		clusters[name] = &Cluster{Name: name, instances: c.Instances}
 	}
-	t := &Table{methods: make(map[string]ranked), services: make(map[string]ranked)}
+	t := &Table{clusters: clusters, methods: make(map[string]ranked), services: make(map[string]ranked)}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
-		entry := ranked{rank: i, target: newTarget(&r.Action, clusters)}
+		entry := ranked{rank: i, target: newTarget("routes["+strconv.Itoa(i)+"]", &r.Action, clusters)}
 		if r.Match.Method != "" {
 			addFirst(t.methods, r.Match.Method, entry)
 		} else {
@@ -75,10 +84,13 @@ func New(cfg *conf.Config) *Table {
 		}
 	}
 	if cfg.Default != nil {
-		t.fallback = newTarget(cfg.Default, clusters)
+		t.fallback = newTarget("default", cfg.Default, clusters)
 	}
 	return t
 }
+
+// Cluster returns the cluster of that name, nil if there is none.
+func (t *Table) Cluster(name string) *Cluster { return t.clusters[name] }
 
 func addFirst(m map[string]ranked, key string, entry ranked) {
 	if _, taken := m[key]; !taken {
@@ -86,12 +98,15 @@ func addFirst(m map[string]ranked, key string, entry ranked) {
 	}
 }
 
-func newTarget(a *conf.Action, clusters map[string]*Cluster) *Target {
+func newTarget(route string, a *conf.Action, clusters map[string]*Cluster) *Target {
 	mode := a.Mode
 	if mode == "" {
 		mode = conf.ModeFrame
 	}
-	return &Target{Cluster: clusters[a.Cluster], Mode: mode, Timeout: time.Duration(a.Timeout)}
+	return &Target{
+		Cluster: clusters[a.Cluster], Mode: mode, Timeout: time.Duration(a.Timeout), Route: route,
+		MaxMessage: uint32(a.MessageLimit), ForwardUndecodable: a.Undecodable == conf.UndecodableForward,
+	}
 }
 
 // Resolve returns the target of a call, nil when no route matches. The cost

@@ -40,6 +40,14 @@ const (
 	ClientCanceled Reason = "client-cancelled"
 	// Shutdown: the proxy is stopping and the grace time is over.
 	Shutdown Reason = "shutdown"
+	// Rejected: a filter rejected the call.
+	Rejected Reason = "rejected"
+	// MessageDropped: a filter dropped the one message that the call must have.
+	MessageDropped Reason = "message-dropped"
+	// Undecodable: a message is not of the type that filters of the method take.
+	Undecodable Reason = "undecodable"
+	// FilterFailed: a filter panicked, or decided something of no sense.
+	FilterFailed Reason = "filter-failed"
 	// ProxyInternal: a fault of the proxy's own.
 	ProxyInternal Reason = "internal"
 )

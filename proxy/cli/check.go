@@ -2,10 +2,12 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 func newCheck(a *app) *cobra.Command {
@@ -34,6 +36,12 @@ func (a *app) check(path string) error {
 	if err != nil {
 		// Without the program's name before it: editors know this form.
 		fmt.Fprintln(a.stderr, err)
+		return errReported
+	}
+	if _, err := proxy.Plan(cfg, a.opts...); err != nil {
+		for problem := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(a.stderr, "%s: %s\n", path, problem)
+		}
 		return errReported
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s: ok: %s, %s, %s\n", path,

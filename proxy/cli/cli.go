@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 // The exit codes.
@@ -23,10 +25,11 @@ const (
 // Main runs the command that args, without the program's name, ask for until
 // it is done or ctx ends, and returns the exit code. It writes results to
 // stdout, and logs and errors to stderr. Kitex logs there too while Main runs.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// Filters and services come in by opts.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer, opts ...proxy.Option) int {
 	routeKitexLogs(slog.New(slog.DiscardHandler)) // until the log settings are known
 	defer routeKitexLogs(slog.New(slog.DiscardHandler))
-	root := newRoot(&app{stdout: stdout, stderr: stderr})
+	root := newRoot(&app{stdout: stdout, stderr: stderr, opts: opts})
 	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -36,6 +39,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // app is what the commands share.
 type app struct {
 	stdout, stderr io.Writer
+	opts           []proxy.Option
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -63,7 +67,7 @@ Without a command it runs with a demo backend, for trying it out.`,
 	f.addDemoBackend(root)
 	f.addLog(root, "")
 	f.addShutdown(root)
-	root.AddCommand(newServe(a), newCheck(a), newDemo(a), newVersion(a))
+	root.AddCommand(newServe(a), newCheck(a), newRoutes(a), newDemo(a), newVersion(a))
 	return root
 }
 

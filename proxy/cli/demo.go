@@ -71,7 +71,7 @@ func (a *app) demoInProcess(ctx context.Context, cfg *conf.Config) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var played error
-	err = runProxy(ctx, cfg, logger, func(addrs []net.Addr) {
+	err = a.runProxy(ctx, cfg, logger, func(addrs []net.Addr) {
 		played = a.play(ctx, conf.FormatAddress(addrs[0]), " at "+backend.Addr())
 		stop()
 	})

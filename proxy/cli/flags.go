@@ -110,7 +110,7 @@ func setBackend(cfg *conf.Config, address string) {
 		name: {Instances: []string{address}, Connections: conf.DefaultConnections},
 	}
 	cfg.Routes = nil
-	cfg.Default = &conf.Action{Cluster: name, Mode: conf.ModeFrame}
+	cfg.Default = &conf.Action{Cluster: name, Mode: conf.ModeFrame, Undecodable: conf.UndecodableReject}
 }
 
 // nameFlags puts the name of a flag where a problem is with a field that it

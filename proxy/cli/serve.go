@@ -70,16 +70,16 @@ func load(path string) (*conf.Config, error) {
 func (a *app) run(ctx context.Context, cfg *conf.Config, ready func([]net.Addr)) error {
 	logger := newLogger(a.stderr, cfg.Log)
 	routeKitexLogs(logger)
-	return runProxy(ctx, cfg, logger, ready)
+	return a.runProxy(ctx, cfg, logger, ready)
 }
 
 // runProxy is run with a logger that is set up already.
-func runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func([]net.Addr)) error {
+func (a *app) runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func([]net.Addr)) error {
 	if ctx.Err() != nil {
 		return nil // told to stop before it has started
 	}
 	tuneMemory(cfg.Transport)
-	p, err := proxy.New(cfg, proxy.WithLogger(logger))
+	p, err := proxy.New(cfg, append([]proxy.Option{proxy.WithLogger(logger)}, a.opts...)...)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (a *app) try(ctx context.Context, f *flags) error {
 		return err
 	}
 	defer backend.Stop()
-	return runProxy(ctx, cfg, logger, func(addrs []net.Addr) { a.printCalls(addrs, backend.Addr()) })
+	return a.runProxy(ctx, cfg, logger, func(addrs []net.Addr) { a.printCalls(addrs, backend.Addr()) })
 }
 
 // startDemoBackend starts the demo backend where the configuration expects it,

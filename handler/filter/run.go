@@ -1,0 +1,270 @@
+package filter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime/debug"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+)
+
+// Run is the filters of one call at work. Start comes first and End last; the
+// messages of each direction are one goroutine's.
+type Run struct {
+	chain               *Chain
+	shared              shared
+	requests, responses Call
+	log                 *slog.Logger
+}
+
+// Ended is the error of a call that a filter has ended, by an answer or by a
+// rejection.
+type Ended struct {
+	Header   stream.Metadata // of a response that has none yet; nil for none
+	Messages [][]byte        // encoded, for the client
+	Trailer  *stream.Trailer
+	filter   string
+}
+
+// Error names the filter and the status.
+func (e *Ended) Error() string {
+	return fmt.Sprintf("%s ended the call with %v: %s", e.filter, e.Trailer.Status.Code, e.Trailer.Status.Message)
+}
+
+// Message is one message that the filters of a direction let through.
+type Message struct {
+	// Payload is the message's encoding; nil if it is the original one.
+	Payload []byte
+	// Original is true for the message that came, unchanged.
+	Original bool
+}
+
+// Start asks the filters of the start. The error is an *Ended or a
+// *stream.Failure.
+func (r *Run) Start(ctx context.Context) error { return r.hooks(ctx, AtStart, &r.requests) }
+
+// Request returns what goes to the backend, and in which cluster. The request's
+// header cannot be changed any more.
+func (r *Run) Request() (req *stream.Request, cluster string) {
+	r.shared.requestHeader.sent.Store(true)
+	copied := *r.shared.request
+	copied.Metadata = r.shared.requestHeader.fields
+	return &copied, r.shared.cluster
+}
+
+// Header asks the filters of the response's headers, and returns the headers
+// for the client. The error is as Start's.
+func (r *Run) Header(ctx context.Context, h *stream.Header) (*stream.Header, error) {
+	m := &r.shared.responseHeader
+	m.fields = h.Metadata
+	if len(r.chain.points[AtHeader]) == 0 {
+		return h, nil
+	}
+	m.fields = append(stream.Metadata(nil), h.Metadata...)
+	m.sent.Store(false)
+	err := r.hooks(ctx, AtHeader, &r.responses)
+	m.sent.Store(true)
+	copied := *h
+	copied.Metadata = m.fields
+	return &copied, err
+}
+
+// hooks asks the filters of a point that has no message.
+func (r *Run) hooks(ctx context.Context, at Point, c *Call) error {
+	for _, f := range r.chain.points[at] {
+		v, err := r.ask(f, func() Verdict { return f.hook(ctx, c) })
+		if err != nil {
+			return err
+		}
+		switch v.action {
+		case forward:
+		case answer, reject:
+			return r.end(f, &v)
+		default:
+			return mistake(f, "there is no message to change or drop")
+		}
+	}
+	return nil
+}
+
+// Messages takes a message of a direction through its filters, and appends to
+// out what is to be sent. The error is an *Ended, for behind out, or a
+// *stream.Failure, or an *Undecodable if payload is not a message of the method's.
+func (r *Run) Messages(ctx context.Context, d Direction, payload []byte, out []Message) ([]Message, error) {
+	c := &r.requests
+	if d == Response {
+		c = &r.responses
+	}
+	c.number++
+	codec := r.chain.codec(d)
+	m, err := codec.Unmarshal(payload)
+	if err != nil {
+		return out, &Undecodable{fmt.Sprintf("it is no %s: %v", codec.Name(), err)}
+	}
+	p := pass{run: r, ctx: ctx, call: c, codec: codec, filters: r.chain.points[messagePoint(d)], out: out}
+	err = p.through(0, m, true)
+	return p.out, err
+}
+
+// Undecodable is the error of a message that is none of its method's.
+type Undecodable struct{ message string }
+
+// Error names the type.
+func (u *Undecodable) Error() string { return u.message }
+
+// pass is one message on its way through the filters of its direction.
+type pass struct {
+	run     *Run
+	ctx     context.Context
+	call    *Call
+	codec   Codec
+	filters []*Filter
+	out     []Message
+}
+
+// through takes m through the filters from the ith on. original tells that it is
+// as it came.
+func (p *pass) through(i int, m any, original bool) error {
+	for ; i < len(p.filters); i++ {
+		f := p.filters[i]
+		v, err := p.run.ask(f, func() Verdict { return f.message(p.ctx, p.call, m) })
+		if err != nil {
+			return err
+		}
+		if v.inserts != 0 && v.inserts != p.call.direction {
+			return mistake(f, "it adds messages of the other direction")
+		}
+		if err := p.all(i+1, f, m, v.before); err != nil {
+			return err
+		}
+		switch v.action {
+		case changed:
+			original = false
+		case drop:
+			return p.all(i+1, f, m, v.after)
+		case answer, reject:
+			return p.run.end(f, &v)
+		}
+		if len(v.after) > 0 {
+			if err := p.through(i+1, m, original); err != nil {
+				return err
+			}
+			return p.all(i+1, f, m, v.after)
+		}
+	}
+	if original {
+		p.out = append(p.out, Message{Original: true})
+		return nil
+	}
+	b, err := p.codec.Marshal(nil, m)
+	if err != nil {
+		return failed("a message of type %s cannot be encoded: %v", p.codec.Name(), err)
+	}
+	p.out = append(p.out, Message{Payload: b})
+	return nil
+}
+
+// all takes the messages that f adds through the filters from the ith on. They
+// are of the same type as like.
+func (p *pass) all(i int, f *Filter, like any, added []any) error {
+	for _, m := range added {
+		if reflect.TypeOf(m) != reflect.TypeOf(like) {
+			return mistake(f, fmt.Sprintf("it adds a message of type %T, where they are %T", m, like))
+		}
+		if reflect.ValueOf(m).IsNil() {
+			return mistake(f, "it adds a message that is nil")
+		}
+		if err := p.through(i, m, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end returns the end of the call that v asks for.
+func (r *Run) end(f *Filter, v *Verdict) error {
+	e := &Ended{
+		Header: v.header, filter: f.name,
+		Trailer: &stream.Trailer{Status: v.status, Metadata: v.trailer},
+	}
+	if v.action == reject {
+		if v.status.Code == stream.OK {
+			return mistake(f, "it rejects a call with OK")
+		}
+		e.Trailer.Metadata = append(e.Trailer.Metadata, stream.Field{Key: stream.ReasonKey, Value: string(stream.Rejected)})
+		return e
+	}
+	if len(v.answer) != 1 && !r.chain.serverStreams {
+		return mistake(f, fmt.Sprintf("it answers %s with %d messages instead of one", r.chain.method, len(v.answer)))
+	}
+	for _, m := range v.answer {
+		b, err := r.chain.response.Marshal(nil, m)
+		if err != nil {
+			return failed("a message of type %s cannot be encoded: %v", r.chain.response.Name(), err)
+		}
+		e.Messages = append(e.Messages, b)
+	}
+	return e
+}
+
+// ask returns what f decides. One that panics, or makes something of no sense,
+// ends its call.
+func (r *Run) ask(f *Filter, decide func() Verdict) (v Verdict, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = r.panicked(f, p)
+		}
+	}()
+	v = decide()
+	if v.mistaken != nil {
+		return v, mistake(f, v.mistaken.Error())
+	}
+	return v, nil
+}
+
+// End asks the filters of the end, and returns the trailer for the client. It is
+// for the goroutine of the responses.
+func (r *Run) End(ctx context.Context, t *stream.Trailer) *stream.Trailer {
+	if len(r.chain.points[AtEnd]) == 0 {
+		return t
+	}
+	reason := t.Metadata.Get(stream.ReasonKey)
+	was := End{Code: codes.Code(t.Status.Code), Message: t.Status.Message, Details: t.Status.Details, Reason: reason}
+	end := was
+	m := &r.shared.responseTrailer
+	m.fields = append(stream.Metadata(nil), t.Metadata...)
+	m.sent.Store(false)
+	for _, f := range r.chain.points[AtEnd] {
+		_, err := r.ask(f, func() Verdict {
+			f.end(ctx, &r.responses, &end)
+			return Forward
+		})
+		if err != nil {
+			return stream.AsFailure(err).Trailer()
+		}
+	}
+	m.sent.Store(true)
+	copied := *t
+	copied.Metadata = m.fields
+	copied.Status = stream.Status{Code: stream.Code(end.Code), Message: end.Message, Details: end.Details}
+	if end.Code != was.Code || end.Message != was.Message {
+		copied.Reset = nil // the status says more
+	}
+	return &copied
+}
+
+func mistake(f *Filter, what string) error { return failed("filter %s: %s", f.name, what) }
+
+func failed(format string, args ...any) error {
+	return &stream.Failure{Reason: stream.FilterFailed, Code: stream.Internal, Message: fmt.Sprintf(format, args...)}
+}
+
+// panicked tells the client that f panicked, and the log where.
+func (r *Run) panicked(f *Filter, p any) error {
+	r.log.Error("a filter panicked", "filter", f.name, "method", f.method, "panic", p, "stack", string(debug.Stack()))
+	return mistake(f, "it panicked")
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/proxy"
+)
+
+func newRoutes(a *app) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "routes",
+		Short: "Show what happens to the calls of each method",
+		Long: `routes reads a configuration as serve does and prints a line for each method that
+it or the program knows of: the route that takes its calls, their mode, cluster
+and filters, and where the types of its messages come from. The last line, "*",
+is for all other methods.`,
+		Example: `  kitexproxy routes -c conf/proxy.yaml`,
+		Args:    noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := load(f.config)
+			if err != nil {
+				return err
+			}
+			return a.routes(cfg)
+		},
+	}
+	f.addConfig(cmd, "configuration `file`")
+	return cmd
+}
+
+func (a *app) routes(cfg *conf.Config) error {
+	plans, err := proxy.Plan(cfg, a.opts...)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "METHOD\tROUTE\tMODE\tCLUSTER\tTYPES\tFILTERS")
+	for _, p := range plans {
+		if p.Route == "" {
+			fmt.Fprintf(w, "%s\t-\t-\t-\t%s\tnone: answered with UNIMPLEMENTED\n", p.Method, cmp.Or(p.Schema, "-"))
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Method, p.Route, p.Mode, p.Cluster,
+			cmp.Or(p.Schema, "-"), cmp.Or(strings.Join(p.Filters, ", "), "-"))
+	}
+	return w.Flush()
+}
