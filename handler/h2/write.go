@@ -166,11 +166,13 @@ func (c *Conn) releaseOne(s *Stream) {
 	if n == 0 {
 		return
 	}
-	b := s.pending.first(n)
-	last := s.ending && len(b) == s.pending.len()
-	c.appendData(s, b, last)
-	n = len(b)
-	s.pending.skip(n)
+	last := s.ending && n == s.pending.len()
+	for left := n; left > 0; { // the pieces become one frame
+		b := s.pending.first(left)
+		left -= len(b)
+		c.appendData(s, b, last && left == 0)
+		s.pending.skip(len(b))
+	}
 	c.queued -= n
 	if s.ev != nil {
 		c.note(note{ev: s.ev, sent: n})
