@@ -10,7 +10,7 @@ import (
 // maxOut is how many bytes are queued for the socket before streams have to
 // wait with their data: enough to keep a fast path full between two writes, and
 // little enough for what comes behind it.
-const maxOut = 128 << 10
+const maxOut = 64 << 10
 
 // maxControl is how many bytes of answers may be queued for a peer that makes
 // the proxy answer and does not read.
