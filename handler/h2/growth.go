@@ -11,7 +11,7 @@ import "time"
 // window that held the sender back.
 
 // usualWindow is the window of streams whose receiver takes what comes.
-const usualWindow = 256 << 10
+const usualWindow = 128 << 10
 
 // widen gives a stream of which something has been taken the usual window. It
 // needs mu.

@@ -47,8 +47,12 @@ func (r *reader) data(f *frame) error {
 	if !f.unpad() {
 		return connErrorf(http2.ErrCodeProtocol, "padding of DATA is longer than the frame")
 	}
-	if len(f.payload) == 0 && !last {
-		if err := r.floods.count(floodEmptyData); err != nil {
+	if len(f.payload) < tiny && !last {
+		kind := floodTinyData
+		if len(f.payload) == 0 {
+			kind = floodEmptyData
+		}
+		if err := r.floods.count(kind); err != nil {
 			return err
 		}
 	}
@@ -395,6 +399,11 @@ func (r *reader) windowUpdate(f *frame) error {
 		return connErrorf(http2.ErrCodeFrameSize, "WINDOW_UPDATE of %d bytes", len(f.payload))
 	}
 	n := int64(binary.BigEndian.Uint32(f.payload) & (1<<31 - 1))
+	if n < tiny {
+		if err := r.floods.count(floodTinyCredit); err != nil {
+			return err
+		}
+	}
 	if f.id == 0 {
 		return r.connWindowUpdate(n)
 	}

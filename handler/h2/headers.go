@@ -141,7 +141,7 @@ func (r *reader) request(f *frame) error {
 	if r.tooLong {
 		s.refuseHeaderList()
 		c.deliver()
-		return r.floods.count(floodStray)
+		return r.floods.count(floodHeaders)
 	}
 	c.cfg.Begin(s, r.fields, last)
 	c.deliver()

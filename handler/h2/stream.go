@@ -364,7 +364,9 @@ type backlog struct {
 	size   int
 }
 
-const pieceSize = 16 << 10
+// pieceSize is small enough for a thousand streams with little to say to hold
+// little.
+const pieceSize = 4 << 10
 
 var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 

@@ -10,7 +10,7 @@ import (
 // maxOut is how many bytes are queued for the socket before streams have to
 // wait with their data: enough to keep a fast path full between two writes, and
 // little enough for what comes behind it.
-const maxOut = 128 << 10
+const maxOut = 64 << 10
 
 // maxControl is how many bytes of answers may be queued for a peer that makes
 // the proxy answer and does not read.
@@ -166,11 +166,13 @@ func (c *Conn) releaseOne(s *Stream) {
 	if n == 0 {
 		return
 	}
-	b := s.pending.first(n)
-	last := s.ending && len(b) == s.pending.len()
-	c.appendData(s, b, last)
-	n = len(b)
-	s.pending.skip(n)
+	last := s.ending && n == s.pending.len()
+	for left := n; left > 0; { // the pieces become one frame
+		b := s.pending.first(left)
+		left -= len(b)
+		c.appendData(s, b, last && left == 0)
+		s.pending.skip(len(b))
+	}
 	c.queued -= n
 	if s.ev != nil {
 		c.note(note{ev: s.ev, sent: n})
