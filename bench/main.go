@@ -4,8 +4,8 @@
 //	go run . -scaling [flags]    measure over connections, processors and many streams instead
 //	go run . -attacks [flags]    measure what attacks do to others instead
 //
-// The same program is also each of the processes it needs: "bench backend", "bench load", "bench mwitkow" and "bench
-// attack" are for its own use. See README.md.
+// The same program is also each of the processes it needs: "bench backend", "bench load", "bench mwitkow", "bench
+// typed", "bench decode" and "bench attack" are for its own use. See README.md.
 package main
 
 import (
@@ -22,9 +22,11 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/bench/internal/attack"
 	"github.com/kitexproxy/kitexproxy/bench/internal/backend"
+	"github.com/kitexproxy/kitexproxy/bench/internal/decoding"
 	"github.com/kitexproxy/kitexproxy/bench/internal/load"
 	"github.com/kitexproxy/kitexproxy/bench/internal/mwitkow"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
+	"github.com/kitexproxy/kitexproxy/bench/internal/typed"
 )
 
 // commands are the program's parts; the first argument picks one, and run is meant if none does.
@@ -32,6 +34,8 @@ var commands = map[string]func(args []string) error{
 	"run":     runMain,
 	"backend": backendMain,
 	"mwitkow": mwitkowMain,
+	"typed":   typedMain,
+	"decode":  decodeMain,
 	"load":    loadMain,
 	"attack":  attackMain,
 }
@@ -72,6 +76,27 @@ func mwitkowMain(args []string) error {
 		return err
 	}
 	return mwitkow.Serve(*listen, *to)
+}
+
+func typedMain(args []string) error {
+	flags := flag.NewFlagSet("typed", flag.ContinueOnError)
+	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
+	to := flags.String("backend", "", "address to forward to")
+	kind := flags.String("filters", "read", "what filters do: read or change")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return typed.Serve(*listen, *to, *kind)
+}
+
+func decodeMain(args []string) error {
+	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
+	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
+	to := flags.String("backend", "", "address to forward to")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	return decoding.Serve(*listen, *to)
 }
 
 // loadMain prints its result as one line of JSON.

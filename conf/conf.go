@@ -1,8 +1,8 @@
 // Package conf turns a YAML file into a valid, read-only Config.
 //
-// Loading goes default -> strict decode -> validate. Every problem is reported
-// with file, line, field, value and what would be valid; an unknown key with
-// the nearest known one.
+// Loading goes default -> strict decode -> validate -> resolve paths. Every
+// problem is reported with file, line, field, value and what would be valid; an
+// unknown key with the nearest known one.
 package conf
 
 import "time"
@@ -14,6 +14,8 @@ type Config struct {
 	Listeners []Listener `yaml:"listeners"`
 	// Clusters are the named sets of equivalent backend instances.
 	Clusters map[string]*Cluster `yaml:"clusters"`
+	// Schemas are the named sources of message types for ModeDynamic.
+	Schemas map[string]*Schema `yaml:"schemas"`
 	// Routes decide where a call goes. The first match wins.
 	Routes []Route `yaml:"routes"`
 	// Default takes the calls that no route matches. Without it they are
@@ -28,6 +30,8 @@ type Config struct {
 	Transport string `yaml:"transport"`
 	// Log is how the proxy reports on itself.
 	Log Log `yaml:"log"`
+
+	source *source // nil for a Config built in Go
 }
 
 // The values of Config.Transport.
@@ -87,8 +91,14 @@ type Action struct {
 	// messages that filters look at, 4MiB where that is no limit either.
 	MessageLimit Size `yaml:"message_limit"`
 	// Undecodable says what happens to messages that filters cannot decode.
-	// Default UndecodableReject.
-	Undecodable string `yaml:"undecodable"`
+	// Default UndecodableReject, which "" stands for, too.
+	Undecodable string `yaml:"undecodable,omitempty"`
+	// Schema is the name of the schema that has the types of the messages:
+	// required with ModeDynamic, and an error with other modes.
+	Schema string `yaml:"schema,omitempty"`
+	// Rules look into calls and change them, in this order. They are an error
+	// with modes other than ModeDynamic. Default none.
+	Rules []Rule `yaml:"rules"`
 }
 
 // Mode is how messages cross the proxy.
@@ -102,6 +112,10 @@ const (
 	// filters want to see them. Which those are is said in Go: see package
 	// handler/filter.
 	ModeStruct Mode = "struct"
+	// ModeDynamic decodes messages by the types of a Schema where Rules want
+	// to see them. In Config.Default, rules are for the methods that the schema
+	// knows; calls of others cross as in ModeFrame.
+	ModeDynamic Mode = "dynamic"
 )
 
 // The values of Action.Undecodable.

@@ -37,6 +37,13 @@ func wanted(content []byte) string {
 	return strings.Join(lines, "\n")
 }
 
+// withoutSource returns c as if it had been built in Go, to compare.
+func withoutSource(c *Config) *Config {
+	bare := *c
+	bare.source = nil
+	return &bare
+}
+
 func TestBadFilesGiveTheWantedMessages(t *testing.T) {
 	for name, content := range corpus(t, ".bad.yaml") {
 		t.Run(strings.TrimSuffix(name, ".bad.yaml"), func(t *testing.T) {
@@ -58,7 +65,7 @@ func TestGoodFilesSurviveARoundTrip(t *testing.T) {
 			require.NoError(t, err)
 			second, err := Parse("written", written)
 			require.NoError(t, err, "%s", written)
-			require.Equal(t, first, second)
+			require.Equal(t, withoutSource(first), withoutSource(second))
 		})
 	}
 }

@@ -32,13 +32,15 @@ func (d decoder) decode(path string, node ast.Node, out reflect.Value) {
 	case reflect.Struct:
 		d.structure(path, node, out)
 	case reflect.Map:
-		d.namedValues(path, node, out)
+		d.mapping(path, node, out)
 	case reflect.Slice:
 		d.slice(path, node, out)
 	case reflect.String:
 		d.str(path, node, out)
 	case reflect.Int:
 		d.wholeNumber(path, node, out)
+	case reflect.Bool:
+		d.boolean(path, node, out)
 	default:
 		panic("conf: cannot decode a " + out.Type().String()) // conf.go has no such type
 	}
@@ -84,7 +86,7 @@ func (d decoder) structure(path string, node ast.Node, out reflect.Value) {
 	d.eachEntry(path, node, keys, func(key string, value ast.Node) {
 		for _, f := range fields {
 			if f.key == key {
-				d.decode(join(path, key), value, out.FieldByIndex(f.index))
+				d.decode(KeyPath(path, key), value, out.FieldByIndex(f.index))
 				return
 			}
 		}
@@ -95,22 +97,33 @@ func (d decoder) structure(path string, node ast.Node, out reflect.Value) {
 func (d decoder) unknownKey(path, key string, keys []string) {
 	near := nearest(key, keys)
 	if near == "" {
-		d.badField(join(path, key), "unknown key", "known here: "+strings.Join(keys, ", "))
+		d.badField(KeyPath(path, key), "unknown key", "known here: "+strings.Join(keys, ", "))
 		return
 	}
-	d.badField(join(path, key), "unknown key", "did you mean "+quote(near)+"?")
-	d.markBroken(join(path, near)) // its value is in the file, under the wrong name
+	d.badField(KeyPath(path, key), "unknown key", "did you mean "+quote(near)+"?")
+	d.markBroken(KeyPath(path, near)) // its value is in the file, under the wrong name
 }
 
-// namedValues decodes a map from names to pointers.
-func (d decoder) namedValues(path string, node ast.Node, out reflect.Value) {
+// mapping decodes a map from text to values or to pointers. Pointers are never
+// nil: a name with nothing below it has the defaults.
+func (d decoder) mapping(path string, node ast.Node, out reflect.Value) {
+	elem := out.Type().Elem()
+	pointers := elem.Kind() == reflect.Pointer
+	if pointers {
+		elem = elem.Elem()
+	}
 	values := reflect.MakeMap(out.Type())
-	d.eachEntry(path, node, nil, func(key string, value ast.Node) {
-		named := newValue(out.Type().Elem().Elem())
-		d.decode(join(path, key), value, named.Elem())
-		values.SetMapIndex(reflect.ValueOf(key), named)
+	d.eachEntry(path, node, nil, func(key string, entry ast.Node) {
+		value := newValue(elem)
+		d.decode(KeyPath(path, key), entry, value.Elem())
+		if !pointers {
+			value = value.Elem()
+		}
+		values.SetMapIndex(reflect.ValueOf(key), value)
 	})
-	out.Set(values)
+	if values.Len() > 0 { // an empty map and none are the same
+		out.Set(values)
+	}
 }
 
 // eachEntry calls visit for each entry of a map, in the order of the file. No
@@ -130,11 +143,11 @@ func (d decoder) eachEntry(path string, node ast.Node, keys []string, visit func
 		at := iter.Key().GetToken()
 		key := at.Value
 		if line, again := lines[key]; again {
-			d.duplicate(join(path, key), line, at.Position)
+			d.duplicate(KeyPath(path, key), line, at.Position)
 			continue
 		}
 		lines[key] = at.Position.Line
-		d.note(join(path, key), at.Position, iter.Value())
+		d.note(KeyPath(path, key), at.Position, iter.Value())
 		visit(key, iter.Value())
 	}
 }
@@ -174,13 +187,13 @@ func (d decoder) slice(path string, node ast.Node, out reflect.Value) {
 	}
 	items := reflect.MakeSlice(out.Type(), len(sequence.Values), len(sequence.Values))
 	for i, entry := range sequence.Values {
-		d.note(item(path, i), startOf(entry), entry)
+		d.note(ItemPath(path, i), startOf(entry), entry)
 		if isNull(entry) {
-			d.badField(item(path, i), "has no value", `write one after the "-" or remove the line`)
+			d.badField(ItemPath(path, i), "has no value", `write one after the "-" or remove the line`)
 			continue
 		}
 		items.Index(i).Set(newValue(out.Type().Elem()).Elem())
-		d.decode(item(path, i), entry, items.Index(i))
+		d.decode(ItemPath(path, i), entry, items.Index(i))
 	}
 	out.Set(items)
 }
@@ -190,7 +203,11 @@ func (d decoder) str(path string, node ast.Node, out reflect.Value) {
 	case kindText:
 		out.SetString(scalarText(node))
 	case kindNumber, kindBoolean:
-		d.wrongKind(path, node, kindText, "put it in quotes")
+		hint := "put it in quotes"
+		if out.Type() == reflect.TypeFor[Code]() {
+			hint = "write the name of the code, such as PERMISSION_DENIED"
+		}
+		d.wrongKind(path, node, kindText, hint)
 	default:
 		d.wrongKind(path, node, kindText, "write plain text")
 	}
@@ -233,6 +250,14 @@ func (d decoder) wholeNumber(path string, node ast.Node, out reflect.Value) {
 	default:
 		out.SetInt(n)
 	}
+}
+
+func (d decoder) boolean(path string, node ast.Node, out reflect.Value) {
+	if kindOf(node) != kindBoolean {
+		d.wrongKind(path, node, kindBoolean, "write true or false")
+		return
+	}
+	out.SetBool(strings.EqualFold(scalarText(node), "true")) // YAML has True and TRUE, too
 }
 
 // wrongKind reports that a value is a list, say, where a map is wanted.

@@ -5,8 +5,12 @@ import (
 	"time"
 )
 
-// DefaultConnections is the default of Cluster.Connections.
-const DefaultConnections = 4
+const (
+	// DefaultConnections is the default of Cluster.Connections.
+	DefaultConnections = 4
+	// DefaultRefresh is the default of Reflection.Refresh.
+	DefaultRefresh = Duration(5 * time.Minute)
+)
 
 // Default returns a new Config with the defaults of timeouts, limits and log. It
 // names no listeners, clusters or routes, as no choice of those is right for
@@ -33,6 +37,8 @@ func Default() *Config {
 }
 
 func (c *Cluster) setDefaults() { c.Connections = DefaultConnections }
+
+func (r *Reflection) setDefaults() { r.Refresh = DefaultRefresh }
 
 func (a *Action) setDefaults() { a.Mode, a.Undecodable = ModeFrame, UndecodableReject }
 

@@ -1,7 +1,6 @@
 package conf
 
 import (
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,17 +82,9 @@ func (e Errors) Unwrap() []error {
 	return all
 }
 
-// place is where a field is written, and its text if it is a scalar.
-type place struct {
-	line, column int
-	text         string
-}
-
-// report collects the problems of one configuration and knows where in the
-// file its fields are.
+// report collects the problems of one configuration.
 type report struct {
-	file     string
-	places   map[string]place // by path; empty for a Config built in Go
+	*source
 	problems Errors
 	more     bool // problems were left out
 
@@ -105,8 +96,7 @@ type report struct {
 
 func newReport(file string) *report {
 	return &report{
-		file:    file,
-		places:  map[string]place{},
+		source:  &source{file: file, places: map[string]place{}},
 		broken:  map[string]bool{},
 		touched: map[string]bool{},
 	}
@@ -150,17 +140,6 @@ func (r *report) append(e *Error) {
 
 func (r *report) full() bool { return len(r.problems) >= maxProblems }
 
-// nearestPlace returns where path is written or, for a field that is not in the
-// file, where the nearest thing around it is.
-func (r *report) nearestPlace(path string) place {
-	for ; path != ""; path = parent(path) {
-		if at, ok := r.places[path]; ok {
-			return at
-		}
-	}
-	return r.places[""]
-}
-
 func (r *report) markBroken(path string) {
 	r.broken[path] = true
 	for ; path != ""; path = parent(path) {
@@ -197,32 +176,6 @@ func (r *report) err() error {
 		})
 	}
 	return r.problems
-}
-
-// plainKey is a key that a path shows without quotes.
-var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,80}$`)
-
-// join returns the path of a key below path.
-func join(path, key string) string {
-	if !plainKey.MatchString(key) {
-		key = quote(key)
-	}
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
-
-// item returns the path of a list entry below path.
-func item(path string, i int) string {
-	return path + "[" + strconv.Itoa(i) + "]"
-}
-
-// parent returns the path without its last key or index. A key in quotes may
-// hold "." and "[" too: cutting there gives a path that names nothing, and the
-// next cut goes on outwards.
-func parent(path string) string {
-	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
 // maxShown is how many characters of a value an error shows.

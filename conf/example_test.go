@@ -41,3 +41,28 @@ func ExampleSimple() {
 	fmt.Println(c.Default.Cluster, c.Clusters["default"].Instances, c.Timeouts.Connect)
 	// Output: default [127.0.0.1:9000] 3s
 }
+
+// What others find wrong with a rule is reported as a problem of the file.
+func ExampleConfig_ErrorAt() {
+	c, err := conf.Parse("proxy.yaml", []byte(`
+listeners: [{address: 127.0.0.1:8888}]
+clusters: {echo: {instances: ["127.0.0.1:9000"]}}
+schemas: {echo: {files: [echo.proto]}}
+default:
+  cluster: echo
+  mode: dynamic
+  schema: echo
+  rules:
+    - name: no-names
+      on: request
+      set: {user.nmae: '"***"'}
+`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	rule := conf.ItemPath("default.rules", 0)
+	field := conf.KeyPath(conf.KeyPath(rule, "set"), "user.nmae")
+	fmt.Println(c.ErrorAt(field, "", `User has no field "nmae"`, `did you mean "name"?`))
+	// Output: proxy.yaml:12:13: default.rules[0].set."user.nmae": User has no field "nmae"; did you mean "name"?
+}

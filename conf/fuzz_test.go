@@ -8,13 +8,16 @@ import (
 
 // FuzzParse checks what holds for any file: no panic, a Config or problems but
 // never both or neither, every problem on one line, and what is accepted is
-// valid without the file too.
+// valid without the file too, and has errors of others at their places.
 func FuzzParse(f *testing.F) {
 	for _, content := range corpus(f, ".yaml") {
 		f.Add(content)
 	}
 	f.Add(SampleYAML())
+	f.Add(wholeSample())
 	f.Add(DefaultYAML())
+	f.Add([]byte(schemaYAML))
+	f.Add([]byte(ruleYAML))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Parse("fuzz.yaml", data)
 		if (c == nil) == (err == nil) {
@@ -24,6 +27,7 @@ func FuzzParse(f *testing.F) {
 			if err := c.Validate(); err != nil {
 				t.Fatalf("accepted, but invalid: %v", err)
 			}
+			checkPlaces(t, c)
 			return
 		}
 		var problems Errors
@@ -36,4 +40,25 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkPlaces checks that a problem found later with a rule has a place in the
+// file.
+func checkPlaces(t *testing.T, c *Config) {
+	for i := range c.Routes {
+		rules := KeyPath(ItemPath("routes", i), "rules")
+		for j, rule := range c.Routes[i].Rules {
+			path := ItemPath(rules, j)
+			paths := []string{KeyPath(path, "name"), KeyPath(path, "on"), KeyPath(path, "if")}
+			for field := range rule.Set {
+				paths = append(paths, KeyPath(KeyPath(path, "set"), field))
+			}
+			for _, path := range paths {
+				e := c.ErrorAt(path, rule.If, "is\nwrong", "")
+				if e.Line < 1 || e.Column < 1 || strings.ContainsAny(e.Error(), "\n\r") {
+					t.Fatalf("no place, or not one line: %q", e)
+				}
+			}
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 )
 
@@ -12,18 +13,27 @@ import (
 const maxFileSize Size = 4 << 20
 
 // Load reads and checks the configuration file at path. The Config is valid and
-// belongs to the caller, who must not change it once others use it. The error
-// is an Errors with every problem found; errors.Is sees through to what kept a
-// file from being read, such as fs.ErrNotExist.
+// belongs to the caller, who must not change it once others use it. Relative
+// paths in the file are relative to its directory, and those in the Config can
+// be opened as they are. The error is an Errors with every problem found;
+// errors.Is sees through to what kept a file from being read, such as
+// fs.ErrNotExist.
 func Load(path string) (*Config, error) {
-	data, err := read(path)
-	if err != nil {
-		return nil, Errors{err}
+	data, problem := read(path)
+	if problem != nil {
+		return nil, Errors{problem}
 	}
-	return Parse(path, data)
+	c, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	c.resolvePaths(filepath.Dir(path))
+	return c, nil
 }
 
-// Parse is Load for a file's content. name stands for the file in messages.
+// Parse is Load for a file's content. name stands for the file in messages, and
+// for nothing else: relative paths stay as they are, relative to the working
+// directory.
 func Parse(name string, data []byte) (*Config, error) {
 	r := newReport(name)
 	root := parseYAML(r, data)
@@ -31,6 +41,7 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, r.err()
 	}
 	c := Default()
+	c.source = r.source
 	decoder{r}.decode("", root, reflect.ValueOf(c).Elem())
 	validate(r, c)
 	if err := r.err(); err != nil {

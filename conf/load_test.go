@@ -28,14 +28,35 @@ clusters:
   a: {instances: ["127.0.0.1:9000", "b:1"], connections: 2}
   b:
     instances: [127.0.0.1:9001]
+schemas:
+  files: {files: [/etc/a.proto], import_paths: [/etc]}
+  set: {descriptor_set: /etc/all.binpb}
+  live: {reflection: {cluster: a}}
+  once: {reflection: {cluster: b, refresh: 0}}
 routes:
   - match: {method: /x.Y/Z}
     cluster: a
     mode: frame
     timeout: 5s
+    message_limit: 2MiB
+    undecodable: forward
   - match: {service: x.Y}
     cluster: b
-default: {cluster: b, timeout: 1m}
+    mode: dynamic
+    schema: files
+    rules:
+      - name: all
+        on: request
+        method: W
+        if: message.text == ""
+        set: {text: '"***"', user.name: message.text}
+        clear: [a, b]
+        redact: [c]
+        metadata: {set: {x-a: '"1"'}, add: {x-b: peer}, remove: [x-c]}
+        cluster: '"a"'
+      - {name: reject, on: start, reject: {code: ABORTED, message: '"no"'}}
+      - {name: drop, on: response, drop: true}
+default: {cluster: b, mode: struct, timeout: 1m}
 timeouts: {connect: 1s, shutdown: 2s, keepalive: 4s, idle_connection: 3s}
 limits:
   message: 1MiB
@@ -56,11 +77,35 @@ log: {level: warn, format: json}
 			"a": {Instances: []string{"127.0.0.1:9000", "b:1"}, Connections: 2},
 			"b": {Instances: []string{"127.0.0.1:9001"}, Connections: 4},
 		},
-		Routes: []Route{
-			{Match: Match{Method: "/x.Y/Z"}, Action: Action{Cluster: "a", Mode: ModeFrame, Timeout: Duration(5 * time.Second)}},
-			{Match: Match{Service: "x.Y"}, Action: Action{Cluster: "b", Mode: ModeFrame}},
+		Schemas: map[string]*Schema{
+			"files": {Files: []string{"/etc/a.proto"}, ImportPaths: []string{"/etc"}},
+			"set":   {DescriptorSet: "/etc/all.binpb"},
+			"live":  {Reflection: &Reflection{Cluster: "a", Refresh: Duration(5 * time.Minute)}},
+			"once":  {Reflection: &Reflection{Cluster: "b"}},
 		},
-		Default:  &Action{Cluster: "b", Mode: ModeFrame, Timeout: Duration(time.Minute)},
+		Routes: []Route{
+			{Match: Match{Method: "/x.Y/Z"}, Action: Action{
+				Cluster: "a", Mode: ModeFrame, Timeout: Duration(5 * time.Second),
+				MessageLimit: 2 << 20, Undecodable: UndecodableForward,
+			}},
+			{Match: Match{Service: "x.Y"}, Action: Action{
+				Cluster: "b", Mode: ModeDynamic, Undecodable: UndecodableReject, Schema: "files",
+				Rules: []Rule{
+					{
+						Name: "all", On: OnRequest, Method: "W", If: `message.text == ""`,
+						Set:   map[string]string{"text": `"***"`, "user.name": "message.text"},
+						Clear: []string{"a", "b"}, Redact: []string{"c"},
+						Metadata: MetadataChanges{
+							Set: map[string]string{"x-a": `"1"`}, Add: map[string]string{"x-b": "peer"}, Remove: []string{"x-c"},
+						},
+						Cluster: `"a"`,
+					},
+					{Name: "reject", On: OnStart, Reject: &Reject{Code: "ABORTED", Message: `"no"`}},
+					{Name: "drop", On: OnResponse, Drop: true},
+				},
+			}},
+		},
+		Default:  &Action{Cluster: "b", Mode: ModeStruct, Timeout: Duration(time.Minute), Undecodable: UndecodableReject},
 		Timeouts: Timeouts{Connect: Duration(time.Second), Shutdown: Duration(2 * time.Second), Keepalive: Duration(4 * time.Second), IdleConnection: Duration(3 * time.Second)},
 		Limits: Limits{
 			Message: 1 << 20, HeaderList: 8 << 10, StreamsPerConnection: 5, Connections: 6,
@@ -68,7 +113,41 @@ log: {level: warn, format: json}
 		},
 		Transport: TransportKitex,
 		Log:       Log{Level: "warn", Format: "json"},
-	}, c)
+	}, withoutSource(c))
+}
+
+const schemaYAML = smallYAML + `
+schemas:
+  files: {files: [a.proto, ../b/b.proto, /etc/c.proto], import_paths: [., ..]}
+  set: {descriptor_set: all.binpb}
+`
+
+func TestLoadResolvesPathsFromTheFilesDirectory(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/conf", 0o700))
+	require.NoError(t, os.WriteFile(dir+"/conf/proxy.yaml", []byte(schemaYAML), 0o600))
+
+	c, err := Load(dir + "/conf/proxy.yaml")
+	require.NoError(t, err)
+	require.Equal(t, &Schema{
+		Files:       []string{dir + "/conf/a.proto", dir + "/b/b.proto", "/etc/c.proto"},
+		ImportPaths: []string{dir + "/conf", dir},
+	}, c.Schemas["files"])
+	require.Equal(t, &Schema{DescriptorSet: dir + "/conf/all.binpb"}, c.Schemas["set"])
+
+	t.Chdir(dir)
+	for path, want := range map[string]string{"conf/proxy.yaml": "conf/all.binpb", "./conf/../conf/proxy.yaml": "conf/all.binpb"} {
+		c, err = Load(path)
+		require.NoError(t, err)
+		require.Equal(t, want, c.Schemas["set"].DescriptorSet)
+	}
+}
+
+func TestParseLeavesPathsToTheWorkingDirectory(t *testing.T) {
+	c, err := Parse("/etc/proxy.yaml", []byte(schemaYAML))
+	require.NoError(t, err)
+	require.Equal(t, []string{"a.proto", "../b/b.proto", "/etc/c.proto"}, c.Schemas["files"].Files)
+	require.Equal(t, "all.binpb", c.Schemas["set"].DescriptorSet)
 }
 
 func TestLoadNamesTheFileItCannotRead(t *testing.T) {
@@ -126,7 +205,7 @@ func TestParseTakesWhatEditorsAdd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse("small.yaml", []byte(text))
 			require.NoError(t, err)
-			require.Equal(t, want, got)
+			require.Equal(t, withoutSource(want), withoutSource(got))
 		})
 	}
 }

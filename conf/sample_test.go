@@ -18,6 +18,18 @@ func TestShippedFilesLoad(t *testing.T) {
 	}
 }
 
+// The sample is to work with what is in the repository.
+func TestSampleHasASchemaThatExists(t *testing.T) {
+	c, err := Load("proxy.yaml")
+	require.NoError(t, err)
+	require.Len(t, c.Schemas, 1)
+	for _, file := range c.Schemas["echo"].Files {
+		require.FileExists(t, file)
+	}
+	require.Equal(t, ModeDynamic, c.Routes[1].Mode)
+	require.Len(t, c.Routes[1].Rules, 2)
+}
+
 func TestShippedFilesAreEmbedded(t *testing.T) {
 	sample, err := Parse("proxy.yaml", SampleYAML())
 	require.NoError(t, err)
@@ -30,13 +42,27 @@ func TestShippedFilesAreEmbedded(t *testing.T) {
 	require.NoError(t, err)
 	want.Clusters = map[string]*Cluster{"demo": want.Clusters["default"]}
 	want.Default.Cluster = "demo"
-	require.Equal(t, want, got)
+	require.Equal(t, want, withoutSource(got))
+}
+
+// wholeSample returns the sample with its examples put in: what stands behind a
+// "#" without a space. Lines keep their numbers.
+func wholeSample() []byte {
+	return regexp.MustCompile(`(?m)^( *)#([^ #\n])`).ReplaceAll(SampleYAML(), []byte("$1$2"))
+}
+
+func TestSampleIsValidWithItsExamplesPutIn(t *testing.T) {
+	c, err := Parse("proxy.yaml", wholeSample())
+	require.NoError(t, err)
+	require.Equal(t, "echo", c.Schemas["live"].Reflection.Cluster)
+	require.Equal(t, map[string]string{"message": `"reply " + string(message.sequence)`}, c.Routes[2].Rules[3].Set)
 }
 
 // The sample is the reference for operators: it has every key, each with a
-// comment above its first use that says what the default is.
+// comment above its first use that says what the default is. Keys that do not
+// go together are in examples.
 func TestSampleExplainsEveryKey(t *testing.T) {
-	lines := strings.Split(string(SampleYAML()), "\n")
+	lines := strings.Split(string(wholeSample()), "\n")
 	written := sampleKeys(t)
 	for key, byDefault := range allKeys(reflect.ValueOf(Default()).Elem(), "") {
 		t.Run(key, func(t *testing.T) {
@@ -58,7 +84,7 @@ func TestSampleExplainsEveryKey(t *testing.T) {
 // names and indexes.
 func sampleKeys(t *testing.T) map[string]place {
 	r := newReport("proxy.yaml")
-	decoder{r}.decode("", parseYAML(r, SampleYAML()), reflect.ValueOf(Default()).Elem())
+	decoder{r}.decode("", parseYAML(r, wholeSample()), reflect.ValueOf(Default()).Elem())
 	require.NoError(t, r.err())
 	keys := map[string]place{}
 	for path, at := range r.places {
@@ -70,11 +96,11 @@ func sampleKeys(t *testing.T) map[string]place {
 	return keys
 }
 
-// anyKey makes "routes[2].cluster" "routes.cluster", and "clusters.echo.x"
-// "clusters.x". The default action has the keys of a route.
+// anyKey makes "routes[2].cluster" "routes.cluster", "clusters.echo.x"
+// "clusters.x", and "schemas.echo.x" "schemas.x". The default action has the keys of a route.
 func anyKey(path string) string {
 	path = regexp.MustCompile(`\[\d+\]`).ReplaceAllString(path, "")
-	path = regexp.MustCompile(`^clusters\.[^.]+`).ReplaceAllString(path, "clusters")
+	path = regexp.MustCompile(`^(clusters|schemas)\.[^.]+`).ReplaceAllString(path, "$1")
 	return regexp.MustCompile(`^default\.`).ReplaceAllString(path, "routes.")
 }
 
@@ -89,13 +115,13 @@ func allKeys(v reflect.Value, path string) map[string]string {
 		keys[anyKey(path)] = v.String()
 	case v.Kind() == reflect.Struct:
 		for _, f := range fieldsOf(v.Type()) {
-			key := join(path, f.key)
+			key := KeyPath(path, f.key)
 			keys[anyKey(key)] = ""
 			for k, byDefault := range allKeys(v.FieldByIndex(f.index), key) {
 				keys[k] = byDefault
 			}
 		}
-	case v.Kind() == reflect.Map:
+	case v.Kind() == reflect.Map && v.Type().Elem().Kind() == reflect.Pointer:
 		return allKeys(newValue(v.Type().Elem().Elem()).Elem(), path+".name")
 	case v.Kind() == reflect.Slice, v.Kind() == reflect.Pointer:
 		return allKeys(newValue(v.Type().Elem()).Elem(), path)

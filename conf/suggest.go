@@ -68,10 +68,10 @@ func didYouMean(word, all string, candidates []string) string {
 
 // enumerate lists the first names, as there may be thousands.
 func enumerate(names []string) string {
-	const most = 12
+	const most = 16 // as many as gRPC has codes other than OK
 	var shown []string
 	for _, name := range names[:min(most, len(names))] {
-		shown = append(shown, join("", name)) // in quotes if it needs them
+		shown = append(shown, KeyPath("", name)) // in quotes if it needs them
 	}
 	if len(names) > most {
 		shown = append(shown, "...")

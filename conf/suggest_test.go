@@ -63,5 +63,5 @@ func TestEditDistance(t *testing.T) {
 
 func TestEnumerateStopsAfterAFew(t *testing.T) {
 	require.Equal(t, `a, "b c"`, enumerate([]string{"a", "b c"}))
-	require.Equal(t, strings.Repeat("a, ", 12)+"...", enumerate(strings.Split(strings.Repeat("a", 13), "")))
+	require.Equal(t, strings.Repeat("a, ", 16)+"...", enumerate(strings.Split(strings.Repeat("a", 17), "")))
 }

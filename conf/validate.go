@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,8 @@ const (
 	maxKeepalive   = Duration(24 * time.Hour)
 	maxIdle        = Duration(24 * time.Hour)
 	maxTimeout     = Duration(30 * 24 * time.Hour)
+	minRefresh     = Duration(time.Second)
+	maxRefresh     = Duration(30 * 24 * time.Hour)
 	maxConnections = 64 // from the proxy to one instance
 
 	maxMessage    Size = math.MaxUint32 // the length field of a gRPC message
@@ -27,10 +30,12 @@ const (
 	maxWindow     Size = math.MaxInt32 // RFC 9113 section 6.9.1
 )
 
+const nameHint = `write 1 to 63 letters, digits, ".", "_" or "-", with a letter or a digit first`
+
 // Validate returns every problem of a Config built in Go as an Errors, or nil. It
 // changes nothing, so defaults must have been filled in: begin with Default,
-// and set Connections of each Cluster and Mode of each Action. Load and Parse
-// return valid ones.
+// and set Connections of each Cluster, Mode of each Action and Refresh of each
+// Reflection. Load and Parse return valid ones.
 func (c *Config) Validate() error {
 	r := newReport("")
 	validate(r, c)
@@ -50,7 +55,9 @@ type validator struct {
 	*report
 	config       *Config
 	clusterNames []string                 // sorted
+	schemaNames  []string                 // sorted
 	listening    map[parsedAddress]string // path of the listener by its address
+	taken        map[string]string        // path of the matcher by the method ("/a.B/C") or service ("a.B") it takes
 }
 
 func newValidator(r *report, c *Config) *validator {
@@ -58,7 +65,9 @@ func newValidator(r *report, c *Config) *validator {
 		report:       r,
 		config:       c,
 		clusterNames: slices.Sorted(maps.Keys(c.Clusters)),
+		schemaNames:  slices.Sorted(maps.Keys(c.Schemas)),
 		listening:    map[parsedAddress]string{},
+		taken:        map[string]string{},
 	}
 }
 
@@ -70,6 +79,7 @@ func validate(r *report, c *Config) {
 
 func (v *validator) allButListeners() {
 	v.clusters()
+	v.schemas()
 	v.routes()
 	v.timeouts()
 	v.limits()
@@ -82,7 +92,7 @@ func (v *validator) listeners() {
 		v.require("listeners", "at least one is needed", `add one, such as "- address: 127.0.0.1:8888"`)
 	}
 	for i, l := range v.config.Listeners {
-		path := join(item("listeners", i), "address")
+		path := KeyPath(ItemPath("listeners", i), "address")
 		parsed, ok := v.address(path, l.Address, listenerHint)
 		if !ok || parsed.path == "" && parsed.port == 0 {
 			continue // port 0 is a free port, another one each time
@@ -111,24 +121,19 @@ func (v *validator) address(path, address, generalHint string) (parsed parsedAdd
 	return parsed, false
 }
 
-var clusterName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
-
 func (v *validator) clusters() {
 	if len(v.clusterNames) == 0 {
 		v.require("clusters", "at least one is needed", "name the backends that answer calls, as conf/proxy.yaml does")
 	}
 	for _, name := range v.clusterNames {
-		path, cluster := join("clusters", name), v.config.Clusters[name]
+		path, cluster := KeyPath("clusters", name), v.config.Clusters[name]
 		if cluster == nil {
 			v.badField(path, "must not be nil", "")
 			continue
 		}
-		v.instances(join(path, "instances"), cluster.Instances)
-		between(v, join(path, "connections"), cluster.Connections, 1, maxConnections)
-		if !clusterName.MatchString(name) { // last, as it silences checks below path
-			v.badField(path, "is not a name for a cluster",
-				`write 1 to 63 letters, digits, ".", "_" or "-", with a letter or a digit first`)
-		}
+		v.instances(KeyPath(path, "instances"), cluster.Instances)
+		between(v, KeyPath(path, "connections"), cluster.Connections, 1, maxConnections)
+		v.name(path, name, "cluster") // last, as it silences checks below path
 	}
 }
 
@@ -138,7 +143,7 @@ func (v *validator) instances(path string, instances []string) {
 	}
 	seen := map[parsedAddress]string{}
 	for i, address := range instances {
-		path := item(path, i)
+		path := ItemPath(path, i)
 		parsed, ok := v.address(path, address, instanceHint)
 		if !ok {
 			continue
@@ -156,6 +161,15 @@ func (v *validator) instances(path string, instances []string) {
 		default:
 			seen[parsed] = path
 		}
+	}
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+
+// name checks what a key of a map calls a thing.
+func (v *validator) name(path, name, thing string) {
+	if !plainName.MatchString(name) {
+		v.badField(path, "is not a name for a "+thing, nameHint)
 	}
 }
 
@@ -199,6 +213,39 @@ func (v *validator) require(path, problem, hint string) {
 	if !v.isBroken(path) && !v.touched[path] {
 		v.badField(path, problem, hint)
 	}
+}
+
+// notBlank refuses blank text where text may be left out: something was to be
+// written there. In a Config built in Go, "" is left out.
+func (v *validator) notBlank(path, value, hint string) {
+	leftOut := value == "" && !v.has(path)
+	if !leftOut && strings.TrimSpace(value) == "" && !v.isBroken(path) {
+		v.badField(path, "must not be empty", hint)
+	}
+}
+
+// notNull refuses a key of something optional with nothing after it, as it might
+// be taken to switch that on.
+func (v *validator) notNull(path string) {
+	if v.has(path) && !v.isBroken(path) {
+		v.badField(path, "has no value", "write one or remove the line")
+	}
+}
+
+// once refuses what has been seen, and otherwise remembers path as the place of
+// it. value is what a message shows; "" for a key of a map, which path ends in.
+func (v *validator) once(path, value, it string, seen map[string]string) {
+	earlier, again := seen[it]
+	if !again {
+		seen[it] = path
+		return
+	}
+	problem, hint := "is already "+v.reference(earlier), "remove one of the two"
+	if value == "" {
+		v.badField(path, problem, hint)
+		return
+	}
+	v.badValue(path, value, problem, hint)
 }
 
 func (v *validator) oneOf(path, value string, valid []string) {

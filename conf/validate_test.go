@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 )
 
 func TestSimple(t *testing.T) {
@@ -14,7 +15,7 @@ func TestSimple(t *testing.T) {
 	want := Default()
 	want.Listeners = []Listener{{Address: "127.0.0.1:8888"}}
 	want.Clusters = map[string]*Cluster{"default": {Instances: []string{"unix:///run/echo.sock"}, Connections: 4}}
-	want.Default = &Action{Cluster: "default", Mode: ModeFrame}
+	want.Default = &Action{Cluster: "default", Mode: ModeFrame, Undecodable: UndecodableReject}
 	require.Equal(t, want, c)
 
 	c, err = Simple("8888", "localhost")
@@ -55,11 +56,62 @@ clusters.default.connections: "0" is not from 1 to 64`,
 		"zero action": {
 			func(c *Config) { c.Default = &Action{} },
 			`default.cluster: must not be empty; clusters: default
-default.mode: must not be empty; valid values: frame`,
+default.mode: must not be empty; valid values: frame, struct, dynamic`,
 		},
 		"no mode": {
 			func(c *Config) { c.Default.Mode = "" },
-			`default.mode: must not be empty; valid values: frame`,
+			`default.mode: must not be empty; valid values: frame, struct, dynamic`,
+		},
+		"negative message limit": {
+			func(c *Config) { c.Default.MessageLimit = -1 },
+			`default.message_limit: "-1B" is not from 0 to 4294967295B`,
+		},
+		"undecodable": {
+			func(c *Config) { c.Default.Undecodable = "drop" },
+			`default.undecodable: "drop" is not valid; valid values: reject, forward`,
+		},
+		"nil and zero schemas": {
+			func(c *Config) { c.Schemas = map[string]*Schema{"a": nil, "b": {}, "c": {Reflection: &Reflection{}}} },
+			`schemas.a: must not be nil
+schemas.b: has nowhere to take types from; add files, descriptor_set or reflection
+schemas.c.reflection.cluster: must not be empty; clusters: default`,
+		},
+		"blank schema": {
+			func(c *Config) {
+				c.Schemas = map[string]*Schema{"a": {DescriptorSet: " ", Reflection: &Reflection{Cluster: "default", Refresh: -1}}}
+			},
+			`schemas.a.descriptor_set: must not be empty; write the path of a file
+schemas.a.reflection.refresh: "-1ns" is not from 1s to 720h; 0 is never
+schemas.a: has descriptor_set and reflection; keep one, and give the other a schema of its own`,
+		},
+		"dynamic without a schema": {
+			func(c *Config) { c.Default.Mode = ModeDynamic },
+			`default.schema: is needed with mode: dynamic, and there are no schemas; add one under schemas, as conf/proxy.yaml does`,
+		},
+		"zero rule": {
+			func(c *Config) {
+				c.Schemas = map[string]*Schema{"a": {Files: []string{"a.proto"}}}
+				c.Default.Mode, c.Default.Schema, c.Default.Rules = ModeDynamic, "a", make([]Rule, 1)
+			},
+			`default.rules[0].name: must not be empty; write a name that no other rule of the route has
+default.rules[0].on: must not be empty; valid values: start, request, header, response, end
+default.rules[0]: does nothing; add reject, drop, set, clear, redact, metadata or cluster`,
+		},
+		"blank text in a rule, maps in order": {
+			func(c *Config) {
+				c.Schemas = map[string]*Schema{"a": {Files: []string{"a.proto"}}}
+				c.Default.Mode, c.Default.Schema = ModeDynamic, "a"
+				c.Default.Rules = []Rule{{
+					Name: "a", On: OnRequest, If: "\n", Cluster: " ",
+					Set: map[string]string{"b": "", "a.b": "", "": ""}, Redact: []string{""},
+				}}
+			},
+			`default.rules[0].if: must not be empty; write a condition in CEL, or remove it
+default.rules[0].cluster: must not be empty; write an expression in CEL
+default.rules[0].set."": is not the path of a field; write one such as "name" or "user.name"
+default.rules[0].set."a.b": must not be empty; write an expression in CEL
+default.rules[0].set.b: must not be empty; write an expression in CEL
+default.rules[0].redact[0]: is not the path of a field; write one such as "name" or "user.name"`,
 		},
 		"zero timeouts": {
 			func(c *Config) { c.Timeouts = Timeouts{} },
@@ -115,6 +167,34 @@ routes[1].match.service: "a.B" is already routes[0].match.service; remove one of
 			require.EqualError(t, config.Validate(), c.want)
 		})
 	}
+}
+
+// Only what a caller cannot leave out must be set.
+func TestValidateTakesZeroValues(t *testing.T) {
+	c, err := Simple("127.0.0.1:8888", "127.0.0.1:9000")
+	require.NoError(t, err)
+	c.Schemas = map[string]*Schema{"a": {Reflection: &Reflection{Cluster: "default"}}}
+	for _, action := range []Action{
+		{Cluster: "default", Mode: ModeFrame},
+		{Cluster: "default", Mode: ModeStruct},
+		{Cluster: "default", Mode: ModeDynamic, Schema: "a"},
+		{Cluster: "default", Mode: ModeDynamic, Schema: "a", Rules: []Rule{{Name: "a", On: OnEnd, Metadata: MetadataChanges{Remove: []string{"x"}}}}},
+	} {
+		c.Default = &action
+		require.NoError(t, c.Validate())
+	}
+}
+
+func TestCodesHaveTheirNumbers(t *testing.T) {
+	for i, name := range codeNames {
+		var code codes.Code
+		require.NoError(t, code.UnmarshalJSON([]byte(`"`+name+`"`)))
+		require.EqualValues(t, i+1, code)
+		require.EqualValues(t, code, Code(name).Number())
+	}
+	require.Len(t, codeNames, 16)
+	require.Zero(t, Code("OK").Number())
+	require.Zero(t, Code("").Number())
 }
 
 func TestValidateRoutingLeavesListenersOut(t *testing.T) {

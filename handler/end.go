@@ -11,8 +11,7 @@ import (
 )
 
 // abort ends c with t, from any goroutine, unless it is decided already how c
-// ends. Cancelling is not enough: whoever writes the response may be waiting for
-// the client.
+// ends. That ends its context, and the wait of whoever writes the response.
 func (c *call) abort(t *stream.Trailer) {
 	c.mu.Lock()
 	first := !c.ending
@@ -21,12 +20,9 @@ func (c *call) abort(t *stream.Trailer) {
 	}
 	c.mu.Unlock()
 	if first {
-		c.cancel(errAborted)
 		c.in.Finish(t)
 	}
 }
-
-var errAborted = errors.New("the call was aborted")
 
 // finish ends c with t, or as abort has done it, and lets the filters of the end
 // know. Only the first call has an effect. It is for the goroutine of the call.

@@ -41,6 +41,8 @@ func (c *client) Context() context.Context { return c.ctx }
 func (c *client) Request() *stream.Request { return &stream.Request{Method: "/test.Service/Method"} }
 func (c *client) Peer() net.Addr           { return &net.TCPAddr{} }
 func (c *client) Complete() bool           { return c.complete }
+func (c *client) Ready(int) bool           { return true }
+func (c *client) Flush()                   {}
 
 func (c *client) Read(p []byte) error {
 	if c.request.Len() == 0 && c.readErr == nil {
@@ -146,6 +148,8 @@ func (a *answer) Write(b []byte, last bool) error {
 	return a.writeErr
 }
 
+func (a *answer) Ready(int) bool           { return true }
+func (a *answer) Flush()                   {}
 func (a *answer) Trailer() *stream.Trailer { return a.trailer }
 
 func (a *answer) Abort() {

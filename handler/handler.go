@@ -75,8 +75,7 @@ type call struct {
 	in      stream.Inbound
 	target  *resolver.Target
 	request *stream.Request // what the backend is sent
-	ctx     context.Context // the client's, cut short by cancel and the route's timeout
-	cancel  context.CancelCauseFunc
+	ctx     context.Context // the client's, cut short by the route's timeout
 
 	chain  *filter.Chain // nil for a call without filters
 	run    *filter.Run   // of chain
@@ -92,8 +91,7 @@ type call struct {
 // is left running then.
 func (h *Handler) Serve(in stream.Inbound) {
 	c := &call{in: in, request: in.Request()}
-	c.ctx, c.cancel = context.WithCancelCause(in.Context())
-	defer c.cancel(nil)
+	c.ctx = in.Context()
 	if h.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
 		in = newLogged(in, h.opts.Logger)
 		c.in = in
@@ -131,7 +129,7 @@ func (h *Handler) relay(c *call) *stream.Trailer {
 		return c.endOf(err)
 	}
 	out := newResend(c, h.opts.Backends)
-	request := h.requestPieces(c)
+	request := h.requestPieces(c, out)
 	there, whole, err := takeWhatIsThere(c.in, request, c.chain != nil && c.chain.AwaitsFirst())
 	if err == nil {
 		err = c.ctx.Err() // a transport may open streams for calls that have ended
@@ -152,8 +150,8 @@ func (h *Handler) relay(c *call) *stream.Trailer {
 	if err != nil {
 		trailer = c.endOf(err)
 	}
-	c.finish(trailer) // a pump that waits for the client comes back
 	out.Abort()       // a pump that waits for the backend comes back
+	c.finish(trailer) // a pump that waits for the client comes back
 	if requestEnded != nil {
 		<-requestEnded
 	}
@@ -204,9 +202,9 @@ func (h *Handler) redirect(c *call, name string) error {
 // filters reports whether messages in a direction are filtered.
 func (c *call) filters(d filter.Direction) bool { return c.chain != nil && c.chain.Filtered(d) }
 
-func (h *Handler) requestPieces(c *call) pieces {
+func (h *Handler) requestPieces(c *call, out *resend) pieces {
 	req := c.in.Request()
-	f := h.frames(c, c.in, direction{requestName{}, stream.RequestMalformed})
+	f := h.frames(c, c.in, out, direction{requestName{}, stream.RequestMalformed})
 	if !c.filters(filter.Request) {
 		return &f
 	}
@@ -214,19 +212,19 @@ func (h *Handler) requestPieces(c *call) pieces {
 }
 
 func (h *Handler) responsePieces(c *call, out *resend, header *stream.Header) pieces {
-	f := h.frames(c, out, direction{out, stream.BackendProtocol})
+	f := h.frames(c, out, c.in, direction{out, stream.BackendProtocol})
 	if !c.filters(filter.Response) || header == nil {
 		return &f
 	}
 	return newFiltered(c, f, filter.Response, header.Encoding, header.ContentType)
 }
 
-func (h *Handler) frames(c *call, src source, d direction) frames {
+func (h *Handler) frames(c *call, src source, to flusher, d direction) frames {
 	limit := h.opts.MaxMessage
 	if c.target.MaxMessage > 0 {
 		limit = c.target.MaxMessage
 	}
-	return frames{src: src, limit: limit, direction: d}
+	return frames{src: src, onWait: to, limit: limit, direction: d}
 }
 
 // relayRequest moves the messages from the client to the backend, and then the
@@ -243,6 +241,7 @@ func (h *Handler) relayRequest(c *call, out stream.Outbound, request pieces) <-c
 		switch {
 		case err == nil:
 			_ = out.Write(nil, true) // if that fails, the response says why
+			out.Flush()
 		case errors.As(err, &unwanted):
 			// The backend wants no more; its answer says why.
 		case errors.As(err, &byFilter):

@@ -11,7 +11,13 @@ import (
 )
 
 // source is where the messages of one direction come from.
-type source interface{ Read(p []byte) error }
+type source interface {
+	Read(p []byte) error
+	Ready(n int) bool
+}
+
+// flusher is what is written to, and has to be flushed before a pump waits.
+type flusher interface{ Flush() }
 
 // pieces are what one direction of a call consists of, to be sent on as they
 // come.
@@ -32,6 +38,7 @@ type pump struct {
 // at but the prefix.
 type frames struct {
 	src       source
+	onWait    flusher
 	limit     uint32 // longest message let through in bytes; 0: any
 	direction direction
 
@@ -105,9 +112,17 @@ func (f *frames) next() ([]byte, error) {
 	return b, f.fill(b[stream.PrefixLen:])
 }
 
+// read reads from the source. What has been sent on must not wait with it.
+func (f *frames) read(p []byte) error {
+	if !f.src.Ready(len(p)) {
+		f.onWait.Flush()
+	}
+	return f.src.Read(p)
+}
+
 // begin reads the prefix of the next message, and returns the message's length.
 func (f *frames) begin() (length uint32, err error) {
-	if err := f.src.Read(f.prefix[:]); err != nil {
+	if err := f.read(f.prefix[:]); err != nil {
 		if err == io.ErrUnexpectedEOF {
 			return 0, f.truncated()
 		}
@@ -123,7 +138,7 @@ func (f *frames) begin() (length uint32, err error) {
 
 // fill reads len(b) bytes of the present message.
 func (f *frames) fill(b []byte) error {
-	err := f.src.Read(b)
+	err := f.read(b)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return f.truncated()
 	}

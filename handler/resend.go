@@ -118,6 +118,7 @@ func (r *resend) again(err error) bool {
 	for i, b := range r.sent {
 		_ = r.cur.Write(b, r.complete && i == len(r.sent)-1)
 	}
+	r.cur.Flush()
 	return true
 }
 
@@ -133,6 +134,7 @@ func (r *resend) Header() (*stream.Header, error) {
 }
 
 func (r *resend) Read(p []byte) error      { return r.current().Read(p) }
+func (r *resend) Ready(n int) bool         { return r.current().Ready(n) }
 func (r *resend) Trailer() *stream.Trailer { return r.current().Trailer() }
 
 func (r *resend) Write(b []byte, last bool) error {
@@ -151,6 +153,13 @@ func (r *resend) Write(b []byte, last bool) error {
 	cur := r.cur
 	r.mu.Unlock()
 	return cur.Write(b, last)
+}
+
+// Flush sends what has been written to the present stream, if there is one.
+func (r *resend) Flush() {
+	if cur := r.current(); cur != nil {
+		cur.Flush()
+	}
 }
 
 // Abort resets the present stream; see stream.Outbound.

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"time"
 
+	"github.com/cloudwego/kitex/pkg/gofunc"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/kitexproxy/kitexproxy/handler/frame"
@@ -40,6 +42,7 @@ func newNative(r *Relay) *native {
 		Logger:     r.log,
 	})
 	n.calls.Serve = func(in stream.Inbound) { r.handler.Serve(in) }
+	n.calls.Go = func(call func()) { gofunc.GoFunc(context.Background(), call) }
 	return n
 }
 

@@ -87,6 +87,7 @@ type Conn struct {
 	lastFrame atomic.Int64
 	pinged    atomic.Bool
 	noted     atomic.Bool   // there may be notes
+	flushing  atomic.Bool   // a FlushSoon is between its yield and its flush
 	open      atomic.Int32  // the number of streams
 	done      chan struct{} // closed when Serve returns
 	settled   chan struct{} // closed when the peer's first SETTINGS have come

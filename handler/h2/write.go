@@ -1,6 +1,7 @@
 package h2
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -195,6 +196,18 @@ func (c *Conn) checkQueued() {
 		return
 	}
 	c.endSoon(connErrorf(http2.ErrCodeEnhanceYourCalm, "%d bytes of answers wait to be read", c.queued))
+}
+
+// FlushSoon is Flush for goroutines of which many may be about to queue
+// something: those that are ready to run do so first, and what they queue is
+// written together.
+func (c *Conn) FlushSoon() {
+	if c.flushing.Swap(true) {
+		return // somebody else is between here and the flush
+	}
+	runtime.Gosched()
+	c.flushing.Store(false)
+	c.Flush()
 }
 
 // Flush writes what is queued as far as the socket takes it, and leaves the

@@ -48,7 +48,8 @@ func NewBackends(opts Options) *Backends {
 
 // Open opens the backend's side of a call on a connection to address. When ctx
 // ends, so does the call. The error is a *stream.Failure; it is marked
-// unprocessed unless the request itself is at fault.
+// unprocessed unless the request itself is at fault. The request's head is sent
+// with the first Flush.
 func (b *Backends) Open(ctx context.Context, cluster, address string, req *stream.Request) (stream.Outbound, error) {
 	o := newOutbound(cluster, address)
 	err := b.Pool.Open(ctx, cluster, address, func(c *upstream.Conn) error {
@@ -58,7 +59,6 @@ func (b *Backends) Open(ctx context.Context, cluster, address string, req *strea
 			return NotOpened(err)
 		}
 		o.opened(ctx, s, c.Release)
-		conn.Flush()
 		return nil
 	})
 	switch {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -16,10 +17,9 @@ import (
 
 // inbound is a call of a client.
 type inbound struct {
-	s      *h2.Stream
-	req    stream.Request
-	ctx    context.Context
-	cancel context.CancelFunc
+	s   *h2.Stream
+	req stream.Request
+	ctx callContext
 
 	in  inbox
 	out outbox
@@ -34,29 +34,23 @@ var (
 	_ h2.Events      = (*inbound)(nil)
 )
 
-func newInbound(ctx context.Context, s *h2.Stream, h *head) *inbound {
+func newInbound(s *h2.Stream, h *head) *inbound {
 	in := &inbound{s: s, req: h.req}
 	in.in.init(s)
 	in.out.init(s)
 	if d, ok := ParseTimeout(h.timeout); ok {
-		var cancel context.CancelFunc
-		in.ctx, cancel = context.WithTimeout(ctx, d)
-		unwatch := context.AfterFunc(in.ctx, func() { in.stop(errDeadline) })
-		in.cancel = func() {
-			unwatch()
-			cancel()
-		}
-	} else {
-		in.ctx, in.cancel = context.WithCancel(ctx)
+		in.ctx.endAt(time.Now().Add(d), func() { in.stop(errDeadline) })
 	}
 	return in
 }
 
-func (in *inbound) Context() context.Context { return in.ctx }
+func (in *inbound) Context() context.Context { return &in.ctx }
 func (in *inbound) Request() *stream.Request { return &in.req }
 func (in *inbound) Peer() net.Addr           { return in.s.Conn().NetConn().RemoteAddr() }
 func (in *inbound) Read(p []byte) error      { return in.in.read(p) }
+func (in *inbound) Ready(n int) bool         { return in.in.ready(n) }
 func (in *inbound) Complete() bool           { return in.in.complete() }
+func (in *inbound) Flush()                   { in.s.Conn().FlushSoon() }
 func (in *inbound) Write(b []byte) error     { return in.out.write(b, false) }
 
 func (in *inbound) WriteHeader(h *stream.Header) error {
@@ -67,7 +61,6 @@ func (in *inbound) WriteHeader(h *stream.Header) error {
 	}
 	err := in.s.WriteHeaders(headerFields(h, in.req.ContentType), false)
 	in.headers = err == nil
-	in.s.Conn().Flush()
 	return err
 }
 
@@ -81,7 +74,7 @@ func (in *inbound) Finish(t *stream.Trailer) {
 	}
 	in.end(t, headers)
 	in.over(errFinished)
-	in.s.Conn().Flush()
+	in.s.Conn().FlushSoon()
 }
 
 // end queues what ends the call for the client.
@@ -106,7 +99,7 @@ func (in *inbound) end(t *stream.Trailer, headers bool) {
 // over ends the call for the relay.
 func (in *inbound) over(err error) {
 	in.stop(err)
-	in.cancel()
+	in.ctx.end(context.Canceled)
 }
 
 // stop ends what waits for the client, who need not be there any more.

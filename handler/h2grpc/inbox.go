@@ -74,11 +74,13 @@ func (b *inbox) fail(err error) {
 // waits, so that p may be larger than the window.
 func (b *inbox) read(p []byte) error {
 	for filled := 0; filled < len(p); {
+		if !b.ready(1) {
+			b.s.Conn().FlushSoon() // the credit
+		}
 		n, err := b.take(p[filled:])
 		if n > 0 {
 			filled += n
 			b.s.Credit(n)
-			b.s.Conn().Flush()
 		}
 		if err == io.EOF && filled > 0 {
 			return io.ErrUnexpectedEOF
@@ -107,6 +109,13 @@ func (b *inbox) take(p []byte) (int, error) {
 		}
 		b.arrived.Wait()
 	}
+}
+
+// ready reports whether a read of n bytes would not wait.
+func (b *inbox) ready(n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.buf)-b.start >= n || b.ended != nil || b.err != nil
 }
 
 // complete reports whether all there will ever be has come.

@@ -31,7 +31,8 @@ type outbound struct {
 	trailer  *stream.Trailer
 	failure  *stream.Failure // why there is no trailer
 	released bool
-	unwatch  func() bool // of the context
+	ctx      context.Context
+	unwatch  func() bool // of the context; nil for a callContext
 }
 
 var (
@@ -49,11 +50,31 @@ func (o *outbound) opened(ctx context.Context, s *h2.Stream, release func()) {
 	o.s, o.release = s, release
 	o.in.init(s)
 	o.out.init(s)
-	o.unwatch = context.AfterFunc(ctx, func() { o.fail(errContext(ctx)) })
+	o.ctx = ctx
+	if call, ok := ctx.(*callContext); !ok || !call.watch(o) {
+		o.unwatch = context.AfterFunc(ctx, o.contextEnded)
+	}
+}
+
+// contextEnded ends the call with its context.
+func (o *outbound) contextEnded() { o.fail(errContext(o.ctx)) }
+
+// unwatchContext has the end of the context change nothing any more.
+func (o *outbound) unwatchContext() {
+	if o.unwatch != nil {
+		o.unwatch()
+		return
+	}
+	o.ctx.(*callContext).unwatch(o)
 }
 
 func (o *outbound) Header() (*stream.Header, error) {
-	<-o.headed
+	select {
+	case <-o.headed:
+	default:
+		o.Flush()
+		<-o.headed
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.header == nil && o.failure != nil {
@@ -70,7 +91,9 @@ func (o *outbound) Read(p []byte) error {
 	return err
 }
 
+func (o *outbound) Ready(n int) bool                { return o.in.ready(n) }
 func (o *outbound) Write(b []byte, last bool) error { return o.out.write(b, last) }
+func (o *outbound) Flush()                          { o.s.Conn().FlushSoon() }
 
 func (o *outbound) Trailer() *stream.Trailer {
 	o.mu.Lock()
@@ -86,7 +109,7 @@ func (o *outbound) Abort() {
 	if again {
 		return
 	}
-	o.unwatch()
+	o.unwatchContext()
 	o.s.Reset(http2.ErrCodeCancel)
 	o.s.Conn().Flush()
 	o.fail(&stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: errFinished.Error()})

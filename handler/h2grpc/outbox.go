@@ -25,11 +25,16 @@ func (b *outbox) init(s *h2.Stream) {
 	b.left.L = &b.mu
 }
 
-// write queues p. last ends this side of the stream.
+// write queues p, for a flush to send. last ends this side of the stream.
 func (b *outbox) write(p []byte, last bool) error {
 	b.mu.Lock()
 	for b.err == nil && b.waiting >= maxWaiting {
-		b.left.Wait()
+		b.mu.Unlock()
+		b.s.Conn().Flush() // nothing leaves otherwise
+		b.mu.Lock()
+		if b.err == nil && b.waiting >= maxWaiting {
+			b.left.Wait()
+		}
 	}
 	if b.err != nil {
 		b.mu.Unlock()
@@ -38,7 +43,6 @@ func (b *outbox) write(p []byte, last bool) error {
 	b.waiting += len(p)
 	b.mu.Unlock()
 	b.sent(b.s.WriteData(p, last))
-	b.s.Conn().Flush()
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package h2grpc
 
 import (
-	"context"
 	"io"
 	"strconv"
 	"sync"
@@ -29,7 +28,11 @@ type Server struct {
 	ProbeMethod string
 	ProbeAnswer *stream.Trailer
 
-	running sync.WaitGroup // a goroutine for each call
+	// Go runs a call, in a goroutine that it may have used before: the stacks of
+	// new ones have to grow first. nil for a new one each.
+	Go func(call func())
+
+	running sync.WaitGroup // the calls
 }
 
 // Begin is an h2.Config's. It starts a goroutine that ends with the call.
@@ -44,7 +47,7 @@ func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool) {
 		refuse(st, fields, text)
 		return
 	}
-	in := newInbound(context.Background(), st, &h)
+	in := newInbound(st, &h)
 	if last {
 		in.in.end(io.EOF)
 	}
@@ -55,7 +58,15 @@ func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool) {
 			return
 		}
 	}
-	s.running.Go(func() { s.Serve(in) })
+	if s.Go == nil {
+		s.running.Go(func() { s.Serve(in) })
+		return
+	}
+	s.running.Add(1)
+	s.Go(func() {
+		defer s.running.Done()
+		s.Serve(in)
+	})
 }
 
 // Wait returns when no call is left. No connection may be served any more.

@@ -69,6 +69,12 @@ func (in *inbound) Peer() net.Addr           { return in.tr.RemoteAddr() }
 
 func (in *inbound) Complete() bool { return requestComplete(in.s) }
 
+// Ready cannot tell, and need not: Kitex's transport flushes by itself.
+func (in *inbound) Ready(int) bool { return true }
+
+// Flush does nothing; see Ready.
+func (in *inbound) Flush() {}
+
 func (in *inbound) Read(p []byte) error {
 	if in.empty {
 		return io.EOF

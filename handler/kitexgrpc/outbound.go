@@ -88,6 +88,12 @@ func (o *outbound) checkCode() error {
 	}
 }
 
+// Ready cannot tell, and need not: Kitex's transport flushes by itself.
+func (o *outbound) Ready(int) bool { return true }
+
+// Flush does nothing; see Ready.
+func (o *outbound) Flush() {}
+
 func (o *outbound) Write(b []byte, last bool) error {
 	opts := moreToCome
 	if last {

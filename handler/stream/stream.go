@@ -40,6 +40,10 @@ type Inbound interface {
 	// error when the call is over (see Context).
 	Read(p []byte) error
 
+	// Ready reports whether a Read of n bytes returns at once. It is for the
+	// goroutine that reads.
+	Ready(n int) bool
+
 	// Complete reports whether the whole request has already arrived, so
 	// that no Read will block. It may turn from false to true, never back.
 	Complete() bool
@@ -52,6 +56,11 @@ type Inbound interface {
 	// Write queues b, a part of the response, and blocks while too much is
 	// queued. From then on neither side may change b.
 	Write(b []byte) error
+
+	// Flush has what has been queued sent. Until then a transport may wait for
+	// more; whoever writes flushes before it waits for anything else. Finish
+	// flushes by itself.
+	Flush()
 
 	// Finish ends the call with the backend's or a local status. Only the
 	// first call has an effect. It may be made from anywhere, at any time,
@@ -69,7 +78,7 @@ type Inbound interface {
 // Errors are *Failure unless stated otherwise.
 type Outbound interface {
 	// Header blocks until the response headers or the end of the call have
-	// come. It returns nil without an error when there are no headers: the
+	// come, for which it flushes. It returns nil without an error when there are no headers: the
 	// answer is trailers-only, Read returns io.EOF and Trailer is set.
 	Header() (*Header, error)
 
@@ -77,12 +86,19 @@ type Outbound interface {
 	// io.EOF when the backend has ended the call with trailers of its own.
 	Read(p []byte) error
 
+	// Ready reports whether a Read of n bytes returns at once; see Inbound.
+	Ready(n int) bool
+
 	// Write queues b, a part of the request, and blocks while too much is
 	// queued. From then on neither side may change b. The last write says
 	// that the request is complete (END_STREAM); its b may be empty. An
 	// error means only that the request is no longer wanted; why is Read's
 	// to say.
 	Write(b []byte, last bool) error
+
+	// Flush has what has been queued sent, the request's head included; see
+	// Inbound.
+	Flush()
 
 	// Trailer returns how the backend ended the call. It is valid once Read
 	// has returned io.EOF.

@@ -46,6 +46,9 @@ var Targets = []Target{
 	{Name: "direct"},
 	{Name: "kitexproxy", Command: kitexproxy, Built: true},
 	{Name: "kitexproxy-kitex", Command: kitexproxyKitex, Built: true},
+	{Name: "struct-read", Command: typed("read")},
+	{Name: "struct-change", Command: typed("change")},
+	{Name: "grpc-go-decode", Command: decoding},
 	{Name: "mwitkow", Command: mwitkow},
 	{Name: "nghttpx", Command: nghttpx, Program: "nghttpx", Version: []string{"nghttpx", "--version"}},
 	{Name: "haproxy", Command: haproxy, Program: "haproxy", Version: []string{"haproxy", "-v"}},
@@ -83,6 +86,17 @@ func kitexproxyKitex(p Proxy) ([]string, error) {
 
 func mwitkow(p Proxy) ([]string, error) {
 	return p.goProgram([]string{p.Self, "mwitkow", "-listen", p.Listen, "-backend", p.Backend}), nil
+}
+
+// typed is kitexproxy with filters on every message.
+func typed(filters string) func(p Proxy) ([]string, error) {
+	return func(p Proxy) ([]string, error) {
+		return p.goProgram([]string{p.Self, "typed", "-listen", p.Listen, "-backend", p.Backend, "-filters", filters}), nil
+	}
+}
+
+func decoding(p Proxy) ([]string, error) {
+	return p.goProgram([]string{p.Self, "decode", "-listen", p.Listen, "-backend", p.Backend}), nil
 }
 
 // goProgram holds a program in Go to the processors it may use.
