@@ -11,7 +11,10 @@ import (
 )
 
 // filters says which calls have filters.
-type filters struct{ typed *filter.Set }
+type filters struct {
+	typed   *filter.Set
+	dynamic *dynamic
+}
 
 // newFilters checks that what the configuration says of modes and what the
 // program knows of services and filters fit together.
@@ -22,6 +25,9 @@ func newFilters(cfg *conf.Config, routes *resolver.Table, o *options) (filters, 
 	}
 	f := filters{typed: set}
 	var errs []error
+	if f.dynamic, err = newDynamic(cfg); err != nil {
+		errs = append(errs, err)
+	}
 	for chain := range set.Chains() {
 		errs = append(errs, checkMode(chain, routes))
 	}
@@ -73,8 +79,12 @@ func (f filters) knows(m *conf.Match) bool {
 // chain returns the filters of a call, nil if it has none. A call without any
 // costs what it does in frame mode.
 func (f filters) chain(method string, t *resolver.Target) *filter.Chain {
-	if t.Mode != conf.ModeStruct {
+	switch t.Mode {
+	case conf.ModeStruct:
+		return f.typed.Chain(method)
+	case conf.ModeDynamic:
+		return f.dynamic.filters(method, t)
+	default:
 		return nil
 	}
-	return f.typed.Chain(method)
 }

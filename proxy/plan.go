@@ -41,6 +41,9 @@ func Plan(cfg *conf.Config, opts ...Option) ([]MethodPlan, error) {
 	for method := range f.typed.Methods() {
 		known[method] = true
 	}
+	for _, method := range f.dynamic.methods() {
+		known[method] = true
+	}
 	for i := range cfg.Routes {
 		if m := cfg.Routes[i].Match.Method; m != "" {
 			known[m] = true
@@ -69,7 +72,10 @@ func (f filters) plan(method string, routes *resolver.Table) MethodPlan {
 		return p
 	}
 	p.Route, p.Mode, p.Cluster = target.Route, target.Mode, target.Cluster.Name
-	if f.typed.Knows(method) {
+	switch {
+	case target.Mode == conf.ModeDynamic:
+		p.Schema = f.dynamic.describe(target.Route)
+	case f.typed.Knows(method):
 		p.Schema = "generated"
 	}
 	if chain := f.chain(method, target); chain != nil {

@@ -59,11 +59,12 @@ func (p *Proxy) Stats() Stats { return p.relay.Stats() }
 // otherwise the error that kept it from serving. Connections that clients do
 // not close may last a second longer; nothing else is left running.
 func (p *Proxy) Run(ctx context.Context) error {
-	defer p.relay.backends.Close()
+	defer p.relay.close()
 	listeners, err := listenAll(p.cfg.Listeners)
 	if err != nil {
 		return err
 	}
+	p.relay.filters.dynamic.start(p.relay)
 	for _, ln := range listeners {
 		p.addrs = append(p.addrs, ln.Addr())
 	}
@@ -72,6 +73,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.awaitServing(ctx, failed); err != nil {
 		servers.stop()
 		return err
+	}
+	if err := p.relay.filters.dynamic.await(ctx, time.Duration(p.cfg.Timeouts.Connect)); err != nil {
+		p.log.Warn("calls whose rules need this are answered with UNAVAILABLE for now", "error", err)
 	}
 	close(p.ready)
 	p.log.Info("ready", "listening", addressList(p.addrs))

@@ -78,7 +78,12 @@ func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 	if err := cfg.ValidateRouting(); err != nil {
 		return nil, err
 	}
-	return newRelay(cfg, newOptions(opts))
+	r, err := newRelay(cfg, newOptions(opts))
+	if err != nil {
+		return nil, err
+	}
+	r.filters.dynamic.start(r)
+	return r, nil
 }
 
 // newRelay builds the relay of a valid configuration.
@@ -145,6 +150,12 @@ func (r *Relay) Unknown(ctx context.Context, method string, st streaming.Stream)
 // server should have been told to stop before.
 func (r *Relay) Shutdown(ctx context.Context) {
 	r.endCalls(ctx)
+	r.close()
+}
+
+// close lets go of what runs without any call.
+func (r *Relay) close() {
+	r.filters.dynamic.close()
 	r.backends.Close()
 }
 

@@ -40,7 +40,10 @@ func (a *app) check(path string) error {
 	}
 	if _, err := proxy.Plan(cfg, a.opts...); err != nil {
 		for problem := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintf(a.stderr, "%s: %s\n", path, problem)
+			if !strings.HasPrefix(problem, path+":") { // not of the file alone
+				problem = path + ": " + problem
+			}
+			fmt.Fprintln(a.stderr, problem)
 		}
 		return errReported
 	}
