@@ -48,6 +48,7 @@ var Targets = []Target{
 	{Name: "kitexproxy-kitex", Command: kitexproxyKitex, Built: true},
 	{Name: "struct-read", Command: typed("read")},
 	{Name: "struct-change", Command: typed("change")},
+	{Name: "dynamic-rule", Command: dynamicRule, Built: true},
 	{Name: "grpc-go-decode", Command: decoding},
 	{Name: "mwitkow", Command: mwitkow},
 	{Name: "nghttpx", Command: nghttpx, Program: "nghttpx", Version: []string{"nghttpx", "--version"}},
@@ -93,6 +94,53 @@ func typed(filters string) func(p Proxy) ([]string, error) {
 	return func(p Proxy) ([]string, error) {
 		return p.goProgram([]string{p.Self, "typed", "-listen", p.Listen, "-backend", p.Backend, "-filters", filters}), nil
 	}
+}
+
+// dynamicProto describes the service of package backend.
+var dynamicProto = template.Must(template.New("bench.proto").Parse(`syntax = "proto3";
+package bench;
+service Bench {
+  rpc Unary(Message) returns (Message);
+  rpc Chat(stream Message) returns (stream Message);
+  rpc Stream(StreamRequest) returns (stream Message);
+}
+message Message { bytes payload = 1; }
+message StreamRequest { int32 count = 1; int32 size = 2; }
+`))
+
+// dynamicConf has one rule for every message.
+var dynamicConf = template.Must(template.New("dynamic.yaml").Parse(`listeners:
+  - address: {{.Listen}}
+clusters:
+  backend:
+    instances:
+      - {{.Backend}}
+schemas:
+  bench:
+    files: [bench.proto]
+routes:
+  - match:
+      service: bench.Bench
+    cluster: backend
+    mode: dynamic
+    schema: bench
+    message_limit: 64MiB
+    rules:
+      - {name: sent, on: request, method: Unary, if: size(message.payload) == 17, reject: {code: INVALID_ARGUMENT}}
+      - {name: said, on: request, method: Chat, if: size(message.payload) == 17, reject: {code: INVALID_ARGUMENT}}
+      - {name: got, on: response, method: Stream, if: size(message.payload) == 17, drop: true}
+`))
+
+// dynamicRule is kitexproxy with a rule in the configuration for each message of a request, or of a server stream.
+func dynamicRule(p Proxy) ([]string, error) {
+	if _, err := p.write(dynamicProto); err != nil {
+		return nil, err
+	}
+	path, err := p.write(dynamicConf)
+	if err != nil {
+		return nil, err
+	}
+	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
 }
 
 func decoding(p Proxy) ([]string, error) {
