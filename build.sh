@@ -11,7 +11,7 @@ usage() {
   cat <<'HELP'
 usage: ./build.sh [task] [arguments]
 
-  build   build output/: bin/kitexproxy, conf/ and bootstrap.sh (the default)
+  build   build output/: bin/kitexproxy, conf/, idl/ and bootstrap.sh (the default)
   run     run the proxy with the demo backend:   go run .
   demo    make calls through it and show them:   go run . demo
   test    run the tests:                         go test ./...
@@ -47,9 +47,10 @@ version() { git describe --tags --always --dirty 2>/dev/null || echo unknown; }
 task_build() {
   say "build output/"
   rm -rf output
-  mkdir -p output/bin output/conf
+  mkdir -p output/bin output/conf output/idl
   show go build -trimpath -ldflags "-X $module/proxy/cli.version=$(version)" -o output/bin/kitexproxy "$@" .
   cp conf/proxy.yaml output/conf/
+  cp idl/*.proto output/idl/ # where conf/proxy.yaml looks for its schema
   cat >output/bootstrap.sh <<'BOOTSTRAP'
 #!/usr/bin/env bash
 # Runs the proxy with conf/proxy.yaml. Flags beat the file: see --help.

@@ -8,14 +8,35 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
+	"github.com/kitexproxy/kitexproxy/proxy"
 	"github.com/kitexproxy/kitexproxy/proxy/cli"
 )
+
+// services are those whose messages filters may look into. Add yours; each is
+// what `go tool kitex` generates from its .proto file.
+func services() []*filter.Service {
+	return []*filter.Service{
+		filter.KitexService(echo.NewServiceInfo()),
+	}
+}
+
+// filters look into the calls of methods whose route has mode: struct. Add yours,
+// in the order in which they are to be asked. The README (A filter in Go) has the
+// one below.
+func filters() []*filter.Filter {
+	return []*filter.Filter{
+		// unary.OnRequest(hidePasswords),
+	}
+}
 
 func main() {
 	cli.TuneProcess()
 	ctx, stop := context.WithCancel(context.Background())
 	stopOnSignals(stop)
-	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr,
+		proxy.WithServices(services()...), proxy.WithFilters(filters()...)))
 }
 
 // stopOnSignals calls stop with the first signal, which makes the proxy drain,

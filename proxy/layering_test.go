@@ -14,7 +14,8 @@ const module = "github.com/kitexproxy/kitexproxy"
 // mayImport lists, for each package, those of ours it may import: the arrows
 // of the architecture. They point one way.
 var mayImport = map[string][]string{
-	"":                  {"proxy/cli"},
+	"":                  {"proxy/cli", "proxy", "handler/filter", "kitex_gen/echo", "kitex_gen/echo/echo"},
+	"idl":               {},
 	"conf":              {},
 	"resolver":          {"conf"},
 	"handler/stream":    {},
@@ -24,12 +25,16 @@ var mayImport = map[string][]string{
 	"handler/h2grpc":    {"handler/stream", "handler/upstream", "handler/h2"},
 	"handler/frame":     {"handler/stream", "handler/upstream", "handler/h2", "handler/h2grpc", "resolver"},
 	"handler/kitexhost": {"handler/h2"},
-	"handler":           {"handler/stream", "resolver", "conf"},
+	"handler/compress":  {},
+	"handler/filter":    {"handler/stream"},
+	"handler/rule":      {"handler/filter", "handler/stream"},
+	"handler/schema":    {"handler/filter", "handler/stream"},
+	"handler":           {"handler/stream", "handler/filter", "handler/compress", "resolver", "conf"},
 	"proxy": {
-		"conf", "resolver", "handler", "handler/stream", "handler/upstream",
+		"conf", "resolver", "handler", "handler/stream", "handler/upstream", "handler/filter", "handler/rule", "handler/schema",
 		"handler/kitexgrpc", "handler/kitexhost", "handler/h2", "handler/h2grpc", "handler/frame",
 	},
-	"proxy/demo":     {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy"},
+	"proxy/demo":     {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy", "handler/filter", "idl"},
 	"proxy/cli":      {"conf", "proxy", "proxy/demo"},
 	"kitex_gen/echo": {},
 	// For tests only.
@@ -62,7 +67,13 @@ func TestRelayKnowsNoTransport(t *testing.T) {
 	for _, name := range []string{"handler", "handler/stream", "handler/upstream", "resolver", "conf"} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/"+name).Output()
 		require.NoError(t, err)
-		require.NotContains(t, string(out), "github.com/cloudwego/kitex", "%s depends on Kitex", name)
+		for dep := range strings.Lines(string(out)) {
+			dep = strings.TrimSpace(dep)
+			if strings.HasPrefix(dep, "github.com/cloudwego/kitex") {
+				// What kitex generates of a service, which filters know methods by.
+				require.Equal(t, "github.com/cloudwego/kitex/pkg/serviceinfo", dep, "%s depends on Kitex", name)
+			}
+		}
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // ErrTooLong is the error of a message that is longer than allowed when it is
-// decompressed.
+// decompressed, or takes more memory for that than any encoder should ask for.
 var ErrTooLong = errors.New("the message is too long")
 
 // Encoding is one way to compress messages: a value of grpc-encoding. Its
@@ -138,6 +138,14 @@ func newZstdReader() resetReader {
 }
 
 func (r *zstdReader) reset(src io.Reader) error { return r.Reset(src) }
+
+func (r *zstdReader) Read(p []byte) (int, error) {
+	n, err := r.Decoder.Read(p)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		err = fmt.Errorf("%w: it takes a window of more than %d bytes", ErrTooLong, maxZstdWindow)
+	}
+	return n, err
+}
 
 func newZstdWriter() resetWriter {
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))

@@ -30,6 +30,8 @@ var _ context.Context = (*callContext)(nil)
 // anybody else has the context.
 func (c *callContext) endAt(deadline time.Time, late func()) {
 	c.deadline = deadline
+	c.mu.Lock() // which the function waits for
+	defer c.mu.Unlock()
 	c.timer = time.AfterFunc(time.Until(deadline), func() {
 		c.end(context.DeadlineExceeded)
 		late()

@@ -16,8 +16,8 @@ func newCheck(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "Check a configuration file",
 		Long: `check reads a configuration file as serve does and reports every problem in it,
-one on a line as file:line:column. It exits with 0 if there is none, otherwise
-with 1.`,
+one on a line as file:line:column: those of schemas, rules and filters, too. It
+exits with 0 if there is none, otherwise with 1.`,
 		Example: `  kitexproxy check -c conf/proxy.yaml`,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -48,14 +48,18 @@ func newRoot(a *app) *cobra.Command {
 		Use:   "kitexproxy",
 		Short: "A transparent gRPC proxy on Kitex",
 		Long: `kitexproxy takes gRPC calls, of any service, and carries them to backends
-without changing them.
+without changing them, but for what filters in Go and rules of its configuration
+are to change.
 
 Without a command it runs with a demo backend, for trying it out.`,
 		Example: `  # the proxy with a demo backend behind it, and calls to try
   kitexproxy
 
   # before a backend of your own
-  kitexproxy serve --listen 127.0.0.1:8888 --backend 127.0.0.1:9000`,
+  kitexproxy serve --listen 127.0.0.1:8888 --backend 127.0.0.1:9000
+
+  # calls through it, with filters and with rules, too
+  kitexproxy demo`,
 		Args:              noCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return a.try(cmd.Context(), &f) },
 		SilenceErrors:     true, // report does it

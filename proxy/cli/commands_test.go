@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
+
+	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 func TestTryRunsProxyAndBackend(t *testing.T) {
@@ -50,6 +52,28 @@ func TestDemoInOneProcess(t *testing.T) {
 	assert.Equal(t, 0, code, stdout)
 	assert.Empty(t, stderr)
 	assert.True(t, strings.HasPrefix(stdout, "client -> proxy at 127.0.0.1:"), stdout)
+	assert.Contains(t, stdout, "\n5 of 5 calls arrived as sent\n")
+	assert.Contains(t, stdout, ", mode: struct -> demo backend\n")
+	assert.Contains(t, stdout, ", mode: dynamic -> demo backend\n")
+	assert.True(t, strings.HasSuffix(stdout, "\n3 of 3 calls arrived as filtered\n"), stdout)
+	assert.Equal(t, 2, strings.Count(stdout, "\n3 of 3 calls arrived as filtered\n"), stdout)
+}
+
+// The demo shows filters of its own, whatever the program has.
+func TestDemoOfAProgramWithFilters(t *testing.T) {
+	code, stdout, stderr := runWith(t, []proxy.Option{echoService, proxy.WithFilters(unaryMethod.OnRequest(hidePasswords))}, "demo")
+	assert.Equal(t, 0, code, stdout)
+	assert.Empty(t, stderr)
+}
+
+func TestDemoThroughAProxyThatRuns(t *testing.T) {
+	p := start(t, "--listen", "127.0.0.1:0", "--demo-backend", "127.0.0.1:0")
+	code, stdout, stderr := run(t, "demo", "--proxy", p.address(t))
+	assert.Equal(t, 0, code, stdout)
+	assert.Empty(t, stderr)
+	assert.True(t, strings.HasPrefix(stdout, "client -> proxy at "+p.address(t)+" -> demo backend\n"+
+		"Without --proxy there are calls with filters and with rules, too.\n"), stdout)
+	assert.NotContains(t, stdout, "as filtered")
 	assert.True(t, strings.HasSuffix(stdout, "\n5 of 5 calls arrived as sent\n"), stdout)
 }
 
@@ -118,7 +142,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, command := range []string{"", "serve", "check", "demo", "version"} {
+	for _, command := range []string{"", "serve", "check", "routes", "demo", "version"} {
 		args := append(strings.Fields(command), "--help")
 		code, stdout, stderr := run(t, args...)
 		assert.Equal(t, 0, code)
@@ -139,6 +163,12 @@ func TestMistakesInArguments(t *testing.T) {
 		"UnknownRootFlag": {[]string{"-x"}, `unknown shorthand flag: 'x' in -x; see 'kitexproxy --help'`},
 		"NoValue":         {[]string{"check", "-c"}, `flag needs an argument: 'c' in -c; see 'kitexproxy check --help'`},
 		"Argument":        {[]string{"check", "proxy.yaml"}, `check takes flags only, not "proxy.yaml"; see 'kitexproxy check --help'`},
+		"UnknownRoutesFlag": {
+			[]string{"routes", "--backend", "a:1"}, `unknown flag: --backend; see 'kitexproxy routes --help'`,
+		},
+		"RoutesNoValue":  {[]string{"routes", "-c"}, `flag needs an argument: 'c' in -c; see 'kitexproxy routes --help'`},
+		"RoutesArgument": {[]string{"routes", "proxy.yaml"}, `routes takes flags only, not "proxy.yaml"; see 'kitexproxy routes --help'`},
+		"MistypedRoutes": {[]string{"route"}, `unknown command "route", did you mean "routes"?; see 'kitexproxy --help'`},
 		"ServeWhat": {[]string{"serve"}, "serve needs to know where calls go: give a file with -c FILE, " +
 			"or an address with --backend ADDRESS; see 'kitexproxy serve --help'"},
 		"CheckWhat": {[]string{"check"}, `check needs a file: give it with -c FILE; see 'kitexproxy check --help'`},

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/proxy/demo"
 )
 
@@ -19,10 +17,14 @@ func newDemo(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Make calls through the proxy and show what crosses the wire",
 		Long: `demo makes a call of each kind, and one that fails, and prints what is sent and
-received. It exits with 0 if everything arrived as it was sent.
+received. Then it makes calls through filters in Go (mode: struct) and through
+rules (mode: dynamic), that change one message, drop one and reject one call, and
+prints what goes in and what comes out. It exits with 0 if everything arrived as
+it should.
 
-It runs client, proxy and backend in this process, or uses a proxy that already
-runs with a demo backend behind it, such as "kitexproxy" without arguments.`,
+It runs client, proxies and backend in this process. With --proxy it makes the
+first calls only, through a proxy that already runs with a demo backend behind it
+and changes nothing, such as "kitexproxy" without arguments.`,
 		Example: `  # everything in one process
   kitexproxy demo
 
@@ -48,38 +50,19 @@ func (a *app) demo(ctx context.Context, f *flags, address string) error {
 	if err != nil {
 		return err
 	}
-	f.listen = []string{"127.0.0.1:0"}
 	if err := f.apply(cfg); err != nil {
 		return err
 	}
-	if address != "" {
-		routeKitexLogs(newLogger(a.stderr, cfg.Log))
-		return a.play(ctx, address, "")
-	}
-	return a.demoInProcess(ctx, cfg)
-}
-
-// demoInProcess runs the backend, before it the proxy, and plays.
-func (a *app) demoInProcess(ctx context.Context, cfg *conf.Config) error {
 	logger := newLogger(a.stderr, cfg.Log)
 	routeKitexLogs(logger)
-	backend, err := startDemoBackend(cfg, "127.0.0.1:0")
-	if err != nil {
-		return err
+	if address == "" {
+		// Without filters of the program: what the demo's own do is known.
+		return demo.Run(ctx, a.stdout, logger)
 	}
-	defer backend.Stop()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var played error
-	err = a.runProxy(ctx, cfg, logger, func(addrs []net.Addr) {
-		played = a.play(ctx, conf.FormatAddress(addrs[0]), " at "+backend.Addr())
-		stop()
-	})
-	return errors.Join(played, err)
-}
+	if _, err := fmt.Fprintf(a.stdout, `client -> proxy at %s -> demo backend
+Without --proxy there are calls with filters and with rules, too.
 
-func (a *app) play(ctx context.Context, address, backend string) error {
-	if _, err := fmt.Fprintf(a.stdout, "client -> proxy at %s -> demo backend%s\n\n", address, backend); err != nil {
+`, address); err != nil {
 		return err
 	}
 	return demo.Play(ctx, a.stdout, address)

@@ -103,14 +103,15 @@ func (f *flags) apply(cfg *conf.Config) error {
 	return nameFlags(cfg.Validate(), named)
 }
 
-// setBackend sends every call to one address.
+// setBackend sends every call to one address. Its mode asks the filters of the
+// program, and costs what mode: frame does for methods without any.
 func setBackend(cfg *conf.Config, address string) {
 	const name = "backend"
 	cfg.Clusters = map[string]*conf.Cluster{
 		name: {Instances: []string{address}, Connections: conf.DefaultConnections},
 	}
 	cfg.Routes = nil
-	cfg.Default = &conf.Action{Cluster: name, Mode: conf.ModeFrame, Undecodable: conf.UndecodableReject}
+	cfg.Default = &conf.Action{Cluster: name, Mode: conf.ModeStruct, Undecodable: conf.UndecodableReject}
 }
 
 // nameFlags puts the name of a flag where a problem is with a field that it

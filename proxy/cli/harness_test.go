@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kitexproxy/kitexproxy/proxy"
 	"github.com/kitexproxy/kitexproxy/proxy/cli"
 	"github.com/kitexproxy/kitexproxy/proxy/demo"
 )
@@ -77,9 +78,15 @@ type program struct {
 
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
+	return startWith(t, nil, args...)
+}
+
+// startWith is start for a program with options of its own.
+func startWith(t *testing.T, opts []proxy.Option, args ...string) *program {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	p := &program{stdout: newOutput(), stderr: newOutput(), stop: stop, exit: make(chan int, 1)}
-	go func() { p.exit <- cli.Main(ctx, args, p.stdout, p.stderr) }()
+	go func() { p.exit <- cli.Main(ctx, args, p.stdout, p.stderr, opts...) }()
 	t.Cleanup(func() {
 		stop()
 		code := <-p.exit
@@ -110,7 +117,13 @@ func (p *program) address(t *testing.T) string {
 // run is Main until it returns.
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	p := start(t, args...)
+	return runWith(t, nil, args...)
+}
+
+// runWith is run for a program with options of its own.
+func runWith(t *testing.T, opts []proxy.Option, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	p := startWith(t, opts, args...)
 	code = p.code(t)
 	return code, p.stdout.String(), p.stderr.String()
 }

@@ -18,11 +18,16 @@ func newRoutes(a *app) *cobra.Command {
 		Use:   "routes",
 		Short: "Show what happens to the calls of each method",
 		Long: `routes reads a configuration as serve does and prints a line for each method that
-it or the program knows of: the route that takes its calls, their mode, cluster
-and filters, and where the types of its messages come from. The last line, "*",
-is for all other methods.`,
-		Example: `  kitexproxy routes -c conf/proxy.yaml`,
-		Args:    noArguments,
+it or the program knows of: the route that takes its calls, their mode and
+cluster, where the types of its messages come from, and its filters, each on a
+line with the point of the call where it is asked. The last method, "*", is all
+others. Without a file it is the built-in configuration.`,
+		Example: `  # with a file
+  kitexproxy routes -c conf/proxy.yaml
+
+  # what "kitexproxy" without arguments does
+  kitexproxy routes`,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := load(f.config)
 			if err != nil {
@@ -48,7 +53,7 @@ func (a *app) routes(cfg *conf.Config) error {
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Method, p.Route, p.Mode, p.Cluster,
-			cmp.Or(p.Schema, "-"), cmp.Or(strings.Join(p.Filters, ", "), "-"))
+			cmp.Or(p.Schema, "-"), cmp.Or(strings.Join(p.Filters, "\n\t\t\t\t\t"), "-"))
 	}
 	return w.Flush()
 }

@@ -18,7 +18,8 @@ func newServe(a *app) *cobra.Command {
 		Use:   "serve",
 		Short: "Run the proxy",
 		Long: `serve runs the proxy with a configuration file, or before one backend without
-any. Flags beat the file.
+any. Flags beat the file. With --backend every call has mode: struct, so that
+filters of the program are asked.
 
 It runs until SIGINT or SIGTERM. Then calls under way may finish, until the
 shutdown timeout is over; a second signal ends it at once.`,
@@ -57,12 +58,19 @@ func (a *app) serve(ctx context.Context, f *flags) error {
 	return a.run(ctx, cfg, func([]net.Addr) {})
 }
 
-// load reads a file, or takes the built-in configuration if there is none.
+// load reads a file, or takes the built-in configuration if there is none. That
+// says no more than where calls go: as with --backend, filters of the program are
+// asked.
 func load(path string) (*conf.Config, error) {
-	if path == "" {
-		return conf.Parse("the built-in configuration", conf.DefaultYAML())
+	if path != "" {
+		return conf.Load(path)
 	}
-	return conf.Load(path)
+	cfg, err := conf.Parse("the built-in configuration", conf.DefaultYAML())
+	if err != nil {
+		return nil, err
+	}
+	cfg.Default.Mode = conf.ModeStruct
+	return cfg, nil
 }
 
 // run runs a proxy until ctx ends and calls ready with its addresses once it

@@ -21,6 +21,8 @@ type echoClient struct {
 	unary  echoservice.Client
 	stream echoservice.StreamClient
 	dialer *dialer
+	// watched notes what the backend sees of the calls; nil if that is not known.
+	watched *service
 }
 
 const connectTimeout = 3 * time.Second

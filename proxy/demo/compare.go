@@ -17,7 +17,7 @@ import (
 func differences(want, got outcome) []string {
 	var all []string
 	all = append(all, metadataDifferences("header", want.header, got.header)...)
-	all = append(all, replyDifferences(want.replies, got.replies)...)
+	all = append(all, listDifferences("reply", want.replies, got.replies, showReply, replyDifference)...)
 	all = append(all, metadataDifferences("trailer", want.trailer, got.trailer)...)
 	if want.code != got.code || want.message != got.message {
 		all = append(all, difference("status", showStatus(want.code, want.message), showStatus(got.code, got.message)))
@@ -25,38 +25,59 @@ func differences(want, got outcome) []string {
 	return all
 }
 
+// backendDifferences is differences for what the backend has got and sent.
+func backendDifferences(want, got outcome) []string {
+	return append(
+		listDifferences("backend's request", want.arrived, got.arrived, showRequest, requestDifference),
+		listDifferences("backend's reply", want.left, got.left, showReply, replyDifference)...,
+	)
+}
+
 func difference(what, want, got string) string {
 	return fmt.Sprintf("%s: want %s, got %s", what, want, got)
 }
 
-func replyDifferences(want, got []*echo.EchoReply) []string {
+// listDifferences compares messages. differ says how two of them differ, "" if
+// they do not.
+func listDifferences[M any](name string, want, got []M, show func(M) string, differ func(what string, want, got M) string) []string {
 	var all []string
 	for i := range max(len(want), len(got)) {
-		what := fmt.Sprintf("reply %d", i+1)
+		what := fmt.Sprintf("%s %d", name, i+1)
 		switch {
 		case i >= len(got):
-			all = append(all, difference(what, showReply(want[i]), "none"))
+			all = append(all, difference(what, show(want[i]), "none"))
 		case i >= len(want):
-			all = append(all, difference(what, "none", showReply(got[i])))
-		case !sameReply(want[i], got[i]):
-			all = append(all, replyDifference(what, want[i], got[i]))
+			all = append(all, difference(what, "none", show(got[i])))
+		default:
+			if text := differ(what, want[i], got[i]); text != "" {
+				all = append(all, text)
+			}
 		}
 	}
 	return all
 }
 
-func sameReply(a, b *echo.EchoReply) bool {
-	return a.Message == b.Message && a.Sequence == b.Sequence && bytes.Equal(a.Payload, b.Payload)
+func requestDifference(what string, want, got *echo.EchoRequest) string {
+	if want.Message == got.Message && want.Count == got.Count && want.FailWith == got.FailWith && bytes.Equal(want.Payload, got.Payload) {
+		return ""
+	}
+	return payloadDifference(difference(what, showRequest(want), showRequest(got)), want.Payload, got.Payload)
 }
 
-// replyDifference says where payloads differ, because the part of them that is
-// shown need not.
 func replyDifference(what string, want, got *echo.EchoReply) string {
-	text := difference(what, showReply(want), showReply(got))
-	if bytes.Equal(want.Payload, got.Payload) {
+	if want.Message == got.Message && want.Sequence == got.Sequence && bytes.Equal(want.Payload, got.Payload) {
+		return ""
+	}
+	return payloadDifference(difference(what, showReply(want), showReply(got)), want.Payload, got.Payload)
+}
+
+// payloadDifference adds where payloads differ, because the part of them that is
+// shown need not.
+func payloadDifference(text string, want, got []byte) string {
+	if bytes.Equal(want, got) {
 		return text
 	}
-	return fmt.Sprintf("%s; payloads differ from byte %d on", text, commonLength(want.Payload, got.Payload))
+	return fmt.Sprintf("%s; payloads differ from byte %d on", text, commonLength(want, got))
 }
 
 func commonLength(a, b []byte) int {
@@ -67,13 +88,13 @@ func commonLength(a, b []byte) int {
 	return n
 }
 
-// metadataDifferences compares the demo's own keys. Others are the transport's,
-// such as content-type.
+// metadataDifferences compares the demo's own keys, and the one that the proxy
+// adds to calls that it ends. Others are the transport's, such as content-type.
 func metadataDifferences(what string, want, got metadata.MD) []string {
 	keys := map[string]bool{}
 	for _, md := range []metadata.MD{want, got} {
 		for key := range md {
-			if strings.HasPrefix(key, echoPrefix) {
+			if strings.HasPrefix(key, echoPrefix) || key == reasonTrailer {
 				keys[key] = true
 			}
 		}

@@ -25,7 +25,11 @@ func (c *echoClient) play(ctx context.Context, s scene) *record {
 	defer cancel()
 	ctx = metadata.NewOutgoingContext(ctx, s.metadata)
 	r := newRecord()
-	r.metadata(sent, "metadata", s.metadata)
+	if c.watched != nil {
+		c.watched.record.Store(r)
+		defer c.watched.record.Store(nil)
+	}
+	r.metadata(toBackend, "metadata", s.metadata)
 	var err error
 	if s.method == unary {
 		err = c.playUnary(ctx, s, r)
@@ -33,6 +37,7 @@ func (c *echoClient) play(ctx context.Context, s scene) *record {
 		err = c.playStream(ctx, s, r)
 	}
 	r.ended(err)
+	r.awaitBackend(ctx)
 	return r
 }
 

@@ -1,118 +1,151 @@
 package demo
 
 import (
-	"fmt"
+	"context"
 	"maps"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 )
 
-// record is what happens in a call, as its client sees it.
+// record is what happens in a call, as its client sees it and, where that runs
+// in this process, the backend. The backend's methods may be called on nil.
 type record struct {
 	start time.Time
+
+	mu    sync.Mutex // guards what follows, which the backend notes things in, too
 	lines []line
 	got   outcome
+	open  int           // calls of the backend that have not ended
+	quiet chan struct{} // closed when none is open any more; nil while nobody waits
 }
 
 // line is one thing that is sent or received.
 type line struct {
 	at    time.Duration // since the start of the call
-	arrow string        // sent or received
+	seen  end           // who sends or gets it
+	arrow string        // toBackend or toClient
 	what  string
 	text  string
 }
 
+// end is one end of a call.
+type end uint8
+
 const (
-	sent     = "->"
-	received = "<-"
+	atClient end = iota
+	atBackend
+)
+
+// The arrows of lines: where they go.
+const (
+	toBackend = "->"
+	toClient  = "<-"
 )
 
 func newRecord() *record { return &record{start: time.Now()} }
 
-func (r *record) add(arrow, what, text string) {
-	r.lines = append(r.lines, line{at: time.Since(r.start), arrow: arrow, what: what, text: text})
+func (r *record) add(seen end, arrow, what, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, line{at: time.Since(r.start), seen: seen, arrow: arrow, what: what, text: text})
 }
 
-func (r *record) request(req *echo.EchoRequest) { r.add(sent, "message", showRequest(req)) }
+func (r *record) request(req *echo.EchoRequest) {
+	r.add(atClient, toBackend, "message", showRequest(req))
+}
 
 func (r *record) reply(reply *echo.EchoReply) {
 	r.got.replies = append(r.got.replies, reply)
-	r.add(received, "message", showReply(reply))
+	r.add(atClient, toClient, "message", showReply(reply))
 }
 
 func (r *record) header(md metadata.MD) {
 	r.got.header = md
-	r.metadata(received, "headers", md)
+	r.metadata(toClient, "headers", md)
 }
 
 func (r *record) trailer(md metadata.MD) {
 	r.got.trailer = md
-	r.metadata(received, "trailers", md)
+	r.metadata(toClient, "trailers", md)
 }
 
 func (r *record) ended(err error) {
 	s := statusOf(err)
 	r.got.code, r.got.message = s.Code(), s.Message()
-	r.add(received, "status", showStatus(s.Code(), s.Message()))
+	r.add(atClient, toClient, "status", showStatus(s.Code(), s.Message()))
 }
 
 func (r *record) metadata(arrow, what string, md metadata.MD) {
 	for _, key := range slices.Sorted(maps.Keys(md)) {
 		for _, value := range md[key] {
-			r.add(arrow, what, key+": "+showValue(key, value))
+			r.add(atClient, arrow, what, key+": "+showValue(key, value))
 		}
 	}
 }
 
-// maxShown is how many bytes of something long are shown.
-const maxShown = 16
-
-func showRequest(req *echo.EchoRequest) string {
-	text := showMessage(req.Message, req.Payload)
-	if req.Count != 0 {
-		text += fmt.Sprintf(", count %d", req.Count)
+// arrived notes what the backend has got.
+func (r *record) arrived(req *echo.EchoRequest) {
+	if r == nil {
+		return
 	}
-	if req.FailWith != 0 {
-		text += fmt.Sprintf(", fail_with %s", codes.Code(req.FailWith))
-	}
-	return text
+	r.add(atBackend, toBackend, "message", showRequest(req))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got.arrived = append(r.got.arrived, req)
 }
 
-func showReply(reply *echo.EchoReply) string {
-	return fmt.Sprintf("#%d %s", reply.Sequence, showMessage(reply.Message, reply.Payload))
+// left notes what the backend sends.
+func (r *record) left(reply *echo.EchoReply) {
+	if r == nil {
+		return
+	}
+	r.add(atBackend, toClient, "message", showReply(reply))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got.left = append(r.got.left, reply)
 }
 
-func showMessage(text string, payload []byte) string {
-	shown := fmt.Sprintf("%q", text)
-	if len(payload) > 0 {
-		shown += ", payload " + showBytes(payload)
+func (r *record) backendBegins() {
+	if r == nil {
+		return
 	}
-	return shown
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open++
 }
 
-func showStatus(code codes.Code, message string) string {
-	if code == codes.OK && message == "" {
-		return "OK"
+func (r *record) backendEnds() {
+	if r == nil {
+		return
 	}
-	return fmt.Sprintf("%s (%d) %q", code, code, message)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open--; r.open == 0 && r.quiet != nil {
+		close(r.quiet)
+		r.quiet = nil
+	}
 }
 
-func showValue(key, value string) string {
-	if strings.HasSuffix(key, "-bin") {
-		return showBytes([]byte(value))
+// awaitBackend waits until the backend is done with the call, or ctx ends: it may
+// see the end of one that the proxy has cut off later than the client does.
+func (r *record) awaitBackend(ctx context.Context) {
+	r.mu.Lock()
+	var quiet chan struct{}
+	if r.open > 0 {
+		quiet = make(chan struct{})
+		r.quiet = quiet
 	}
-	return fmt.Sprintf("%q", value)
-}
-
-func showBytes(b []byte) string {
-	if len(b) <= maxShown {
-		return fmt.Sprintf("[% x]", b)
+	r.mu.Unlock()
+	if quiet == nil {
+		return
 	}
-	return fmt.Sprintf("[% x ...] (%d bytes)", b[:maxShown], len(b))
+	select {
+	case <-quiet:
+	case <-ctx.Done():
+	}
 }

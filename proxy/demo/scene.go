@@ -21,6 +21,12 @@ type scene struct {
 	replies  []*echo.EchoReply
 	code     codes.Code
 	message  string // of the status
+
+	// For calls that something in the proxy changes:
+	by       string // what does; "" for the calls that nothing changes
+	arriving []*echo.EchoRequest
+	leaving  []*echo.EchoReply
+	reason   string // why the proxy ends the call itself; "" if it does not
 }
 
 // The methods of the Echo service, one of each kind.
@@ -31,16 +37,23 @@ const (
 	chat    = "Chat"
 )
 
-// outcome is what a call brings its client.
+// methodName returns the full name of a method of the Echo service.
+func methodName(method string) string { return "/kitexproxy.echo.v1.Echo/" + method }
+
+// outcome is what a call brings its client and, where that is known, the
+// backend.
 type outcome struct {
 	header  metadata.MD
 	replies []*echo.EchoReply
 	trailer metadata.MD
 	code    codes.Code
 	message string // of the status
+
+	arrived []*echo.EchoRequest // at the backend
+	left    []*echo.EchoReply   // from there
 }
 
-// scenes returns what Play plays, in order.
+// scenes returns the calls that nothing changes, in order.
 func scenes() []scene {
 	return []scene{
 		{
@@ -93,20 +106,71 @@ func scenes() []scene {
 // fresh connection, 65535 bytes.
 var largePayload = bytes.Repeat([]byte{0x00, 0x7f, 0x80, 0xff}, 25_000)
 
-// want returns what the call should bring its client.
-func (s scene) want() outcome {
-	digest := sha256.New()
-	for _, req := range s.requests {
-		addToDigest(digest, req)
-	}
-	return outcome{
-		header:  renamed(s.metadata),
-		replies: s.replies,
-		trailer: metadata.Pairs(
-			countTrailer, strconv.Itoa(len(s.requests)),
-			digestTrailer, string(digest.Sum(nil)),
-		),
-		code:    s.code,
-		message: s.message,
+// filteredScenes returns the calls that filters or rules change, in order: the
+// same for both. by is what each is changed by.
+func filteredScenes(by [3]string) []scene {
+	return []scene{
+		{
+			title:    "One message changed, on its way to the backend",
+			by:       by[0],
+			method:   unary,
+			metadata: metadata.Pairs("demo-color", "teal"),
+			requests: []*echo.EchoRequest{{Message: "my password is rosebud", Payload: []byte{0x00, 0xff}}},
+			arriving: []*echo.EchoRequest{{Message: "***", Payload: []byte{0x00, 0xff}}},
+			leaving:  []*echo.EchoReply{{Message: "***", Payload: []byte{0x00, 0xff}, Sequence: 1}},
+			replies:  []*echo.EchoReply{{Message: "***", Payload: []byte{0x00, 0xff}, Sequence: 1}},
+		},
+		{
+			title:    "One message dropped, on its way to the client",
+			by:       by[1],
+			method:   expand,
+			metadata: metadata.Pairs("demo-color", "amber"),
+			requests: []*echo.EchoRequest{{Message: "again", Count: 3}},
+			arriving: []*echo.EchoRequest{{Message: "again", Count: 3}},
+			leaving: []*echo.EchoReply{
+				{Message: "again", Sequence: 1}, {Message: "again", Sequence: 2}, {Message: "again", Sequence: 3},
+			},
+			replies: []*echo.EchoReply{{Message: "again", Sequence: 1}, {Message: "again", Sequence: 3}},
+		},
+		{
+			title:    "One call rejected, at its second message",
+			by:       by[2],
+			method:   chat,
+			metadata: metadata.Pairs("demo-color", "red"),
+			requests: []*echo.EchoRequest{{Message: "hello"}, {Message: "a secret"}},
+			arriving: []*echo.EchoRequest{{Message: "hello"}},
+			leaving:  []*echo.EchoReply{{Message: "hello", Sequence: 1}},
+			replies:  []*echo.EchoReply{{Message: "hello", Sequence: 1}},
+			code:     codes.PermissionDenied,
+			message:  "no secrets",
+			reason:   "rejected",
+		},
 	}
 }
+
+// want returns what the call should bring its client and, if something changes
+// it, the backend.
+func (s scene) want() outcome {
+	o := outcome{header: renamed(s.metadata), replies: s.replies, code: s.code, message: s.message}
+	arriving := s.requests
+	if s.by != "" {
+		arriving = s.arriving
+		o.arrived, o.left = s.arriving, s.leaving
+	}
+	if s.reason != "" {
+		o.trailer = metadata.Pairs(reasonTrailer, s.reason)
+		return o
+	}
+	digest := sha256.New()
+	for _, req := range arriving {
+		addToDigest(digest, req)
+	}
+	o.trailer = metadata.Pairs(
+		countTrailer, strconv.Itoa(len(arriving)),
+		digestTrailer, string(digest.Sum(nil)),
+	)
+	return o
+}
+
+// reasonTrailer says why the proxy, and not the backend, has ended a call.
+const reasonTrailer = "x-kitexproxy-error"

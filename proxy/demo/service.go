@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
@@ -34,12 +35,15 @@ const (
 )
 
 // service implements the Echo service as idl/echo.proto describes it.
-type service struct{}
+type service struct {
+	// record is where calls note what they get and send; nil for nowhere.
+	record atomic.Pointer[record]
+}
 
 // Unary implements echo.Echo.
-func (*service) Unary(ctx context.Context, req *echo.EchoRequest) (*echo.EchoReply, error) {
-	c := newCall(ctx)
-	defer c.setTrailers()
+func (s *service) Unary(ctx context.Context, req *echo.EchoRequest) (*echo.EchoReply, error) {
+	c := s.newCall(ctx)
+	defer c.end()
 	c.took(req)
 	if err := nphttp2.SetHeader(ctx, echoedHeaders(ctx)); err != nil {
 		return nil, err
@@ -52,9 +56,9 @@ func (*service) Unary(ctx context.Context, req *echo.EchoRequest) (*echo.EchoRep
 
 // Collect implements echo.Echo. A request that asks for a failure ends the
 // call at once.
-func (*service) Collect(stream echo.Echo_CollectServer) error {
-	c := newCall(stream.Context())
-	defer c.setTrailers()
+func (s *service) Collect(stream echo.Echo_CollectServer) error {
+	c := s.newCall(stream.Context())
+	defer c.end()
 	if err := c.sendHeaders(); err != nil {
 		return err
 	}
@@ -78,9 +82,9 @@ func (*service) Collect(stream echo.Echo_CollectServer) error {
 }
 
 // Expand implements echo.Echo.
-func (*service) Expand(req *echo.EchoRequest, stream echo.Echo_ExpandServer) error {
-	c := newCall(stream.Context())
-	defer c.setTrailers()
+func (s *service) Expand(req *echo.EchoRequest, stream echo.Echo_ExpandServer) error {
+	c := s.newCall(stream.Context())
+	defer c.end()
 	c.took(req)
 	count := req.Count
 	if count == 0 {
@@ -102,9 +106,9 @@ func (*service) Expand(req *echo.EchoRequest, stream echo.Echo_ExpandServer) err
 
 // Chat implements echo.Echo. A request that asks for a failure is answered
 // before the call ends with it.
-func (*service) Chat(stream echo.Echo_ChatServer) error {
-	c := newCall(stream.Context())
-	defer c.setTrailers()
+func (s *service) Chat(stream echo.Echo_ChatServer) error {
+	c := s.newCall(stream.Context())
+	defer c.end()
 	if err := c.sendHeaders(); err != nil {
 		return err
 	}
@@ -132,26 +136,35 @@ type call struct {
 	received int
 	replied  int32
 	digest   hash.Hash
+	record   *record // nil for none
 }
 
-func newCall(ctx context.Context) *call { return &call{ctx: ctx, digest: sha256.New()} }
+func (s *service) newCall(ctx context.Context) *call {
+	c := &call{ctx: ctx, digest: sha256.New(), record: s.record.Load()}
+	c.record.backendBegins()
+	return c
+}
 
 func (c *call) took(req *echo.EchoRequest) {
 	c.received++
+	c.record.arrived(req)
 	addToDigest(c.digest, req)
 }
 
 func (c *call) reply(text string, payload []byte) *echo.EchoReply {
 	c.replied++
-	return &echo.EchoReply{Message: text, Payload: payload, Sequence: c.replied}
+	reply := &echo.EchoReply{Message: text, Payload: payload, Sequence: c.replied}
+	c.record.left(reply)
+	return reply
 }
 
 // sendHeaders sends the response headers before any message, as the client may
 // be waiting for them before it sends one.
 func (c *call) sendHeaders() error { return nphttp2.SendHeader(c.ctx, echoedHeaders(c.ctx)) }
 
-// setTrailers prepares the trailers, which Kitex sends with the status.
-func (c *call) setTrailers() {
+// end prepares the trailers, which Kitex sends with the status.
+func (c *call) end() {
+	defer c.record.backendEnds()
 	// It fails only without Kitex's stream, which the headers need too.
 	_ = nphttp2.SetTrailer(c.ctx, metadata.Pairs(
 		countTrailer, strconv.Itoa(c.received),

@@ -17,6 +17,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/cli"
 )
 
 // Message is as kitex generates it for a message with one bytes field.
@@ -77,6 +78,7 @@ func Serve(listen, backend, kind string) error {
 	if !ok {
 		return fmt.Errorf("no kind of filter %q; there are read and change", kind)
 	}
+	cli.TuneProcess() // as the proxy's own main does
 	cfg, err := conf.Simple(listen, backend)
 	if err != nil {
 		return err
