@@ -11,16 +11,21 @@ import (
 )
 
 // abort ends c with t, from any goroutine, unless it is decided already how c
-// ends. That ends its context, and the wait of whoever writes the response.
+// ends. That ends its context, and the wait of whoever writes the response. If c
+// ends anyway, only filters of the end may be in the way: they are told to come
+// back.
 func (c *call) abort(t *stream.Trailer) {
 	c.mu.Lock()
-	first := !c.ending
+	first, finishing := !c.ending, c.ending && c.end == nil
 	if first {
 		c.ending, c.end = true, t
 	}
 	c.mu.Unlock()
-	if first {
+	switch {
+	case first:
 		c.in.Finish(t)
+	case finishing && c.run != nil: // which is set before c finishes
+		c.run.Interrupt()
 	}
 }
 

@@ -54,21 +54,32 @@ func (f *filtered) next() ([]byte, error) {
 func (f *filtered) take() error {
 	f.queue = f.queue[:0:0]
 	frame, err := f.message()
-	if err == io.EOF && f.come > 0 && f.passed == 0 && !f.call.chain.Streams(f.toward) {
+	one := !f.call.chain.Streams(f.toward)
+	if err == io.EOF && one && f.come > 0 && f.passed == 0 && !f.failed() {
 		return f.dropped()
 	}
 	if err != nil {
 		return err
 	}
-	f.come++
+	if f.come++; one && f.come > 1 {
+		return f.fails(f.direction.malformed, stream.Internal, "the method has only one message")
+	}
+	if !one && f.toward == filter.Request && (f.come > 1 || !f.call.chain.AwaitsFirst()) {
+		f.call.run.Settle() // the backend may be asked by now or not: that is chance
+	}
 	payload, err := f.payload(frame)
 	if err != nil {
+		f.call.run.Skip(f.toward)
 		return f.undecodable(frame, err)
 	}
 	f.out, err = f.call.run.Messages(f.call.ctx, f.toward, payload, f.out[:0])
+	defer clear(f.out) // a stream may wait for long
 	var not *filter.Undecodable
-	if errors.As(err, &not) {
+	switch {
+	case errors.As(err, &not):
 		return f.undecodable(frame, err)
+	case errors.Is(err, filter.ErrOver):
+		return &writeError{err} // nobody wants more
 	}
 	for i := range f.out {
 		if encodeErr := f.send(frame, &f.out[i]); encodeErr != nil {
@@ -171,6 +182,13 @@ func (f *filtered) undecodable(frame []byte, err error) error {
 		return f.send(frame, &filter.Message{Original: true})
 	}
 	return f.fails(stream.Undecodable, stream.Internal, err.Error())
+}
+
+// failed reports whether a response that has ended is one of a call that the
+// backend has failed, and so needs no message.
+func (f *filtered) failed() bool {
+	out, ok := f.src.(interface{ Trailer() *stream.Trailer })
+	return ok && out.Trailer().Status.Code != stream.OK
 }
 
 func (f *filtered) dropped() error {

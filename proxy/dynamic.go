@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,8 +27,10 @@ import (
 // into filters by them.
 type dynamic struct {
 	cfg     *conf.Config
+	table   *resolver.Table
 	sources map[string]*source       // by the schema's name
 	routes  map[string]*dynamicRoute // by the route's name
+	cancel  context.CancelFunc       // ends compiling, once started
 }
 
 // source is a schema that is used.
@@ -35,7 +39,7 @@ type source struct {
 	fixed  *schema.Schema   // nil for one that backends tell
 	asks   *conf.Reflection // nil for one that is fixed
 	live   *schema.Live     // of asks, once started
-	routes []*dynamicRoute  // that use it
+	routes []*dynamicRoute  // whose rules need it
 }
 
 // dynamicRoute is a route with mode: dynamic.
@@ -53,7 +57,7 @@ type dynamicRoute struct {
 // backends will tell is left for start, and the rules of such routes are checked
 // as far as that goes. The error has each problem with its place in the file.
 func newDynamic(cfg *conf.Config) (*dynamic, error) {
-	d := &dynamic{cfg: cfg, sources: make(map[string]*source), routes: make(map[string]*dynamicRoute)}
+	d := &dynamic{cfg: cfg, table: resolver.New(cfg), sources: make(map[string]*source), routes: make(map[string]*dynamicRoute)}
 	var errs []error
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
@@ -78,14 +82,15 @@ func (d *dynamic) addRoute(path string, match *conf.Match, action *conf.Action) 
 	for i := range action.Rules {
 		r.rules = append(r.rules, ruleOf(&action.Rules[i]))
 	}
-	r.absent = filter.NewChain("", nil, nil, true, true)
-	r.absent.Add(filter.New("", filter.AtStart, "schema "+src.name, src.unavailable))
 	d.routes[path] = r
-	src.routes = append(src.routes, r)
-	if src.fixed != nil {
-		return d.compile(r, src.fixed)
+	if src.fixed == nil {
+		return d.awaitSchema(r)
 	}
-	return d.check(r)
+	chains, err := d.compile(context.Background(), r, src.fixed)
+	if err == nil {
+		r.chains.Store(&chains)
+	}
+	return err
 }
 
 // source returns the schema of that name, and compiles it when it is first asked
@@ -140,49 +145,127 @@ var points = map[string]filter.Point{
 	conf.OnResponse: filter.AtResponse, conf.OnEnd: filter.AtEnd,
 }
 
-// check tells what can be told of the rules of a route without its schema.
-func (d *dynamic) check(r *dynamicRoute) error {
+// awaitSchema has the calls of a route refused until its schema has come. The
+// error has what can be told of the rules without that.
+func (d *dynamic) awaitSchema(r *dynamicRoute) error {
+	if len(r.rules) == 0 {
+		return nil
+	}
+	src := r.source
+	src.routes = append(src.routes, r)
+	r.absent = filter.NewChain("", nil, nil, true, true)
+	r.absent.Add(filter.New("", filter.AtStart, "schema "+strconv.Quote(src.name), src.unavailable))
 	var errs []error
 	for i := range r.rules {
-		errs = append(errs, d.placed(r, i, "", rule.Check(&r.rules[i])))
+		r.absent.Add(placeholder(&r.rules[i]))
+		for _, e := range ruleErrors(rule.Check(&r.rules[i])) {
+			errs = append(errs, d.faultAt(r, i, e, ""))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// compile makes the rules of a route filters of all methods of a schema that it
-// takes.
-func (d *dynamic) compile(r *dynamicRoute, s *schema.Schema) error {
-	chains := make(map[string]*filter.Chain)
-	var errs []error
-	taken := make([]bool, len(r.rules)) // rules that are for a method that there is
+// placeholder is the filter of a rule until that can be compiled. It is there to
+// be listed, and never asked: the call has been refused by then.
+func placeholder(r *rule.Rule) *filter.Filter {
+	name := "rule " + strconv.Quote(r.Name)
+	if r.On == filter.AtEnd {
+		return filter.NewEnd("", name, func(context.Context, *filter.Call, *filter.End) {})
+	}
+	return filter.New("", r.On, name, func(context.Context, *filter.Call, any) filter.Verdict {
+		return filter.Reject(codes.Unavailable, "%s waits for its schema", name)
+	})
+}
+
+// compile makes filters of the rules of a route, for each method of a schema that
+// comes by it. The error has what is wrong with the route; it is ctx's if that
+// ends.
+func (d *dynamic) compile(ctx context.Context, r *dynamicRoute, s *schema.Schema) (map[string]*filter.Chain, error) {
+	c := compilation{route: r, schema: s, chains: make(map[string]*filter.Chain), asked: make([]int, len(r.rules))}
+	if err := d.count(&c); err != nil {
+		return nil, err
+	}
 	for name, method := range s.Methods() {
-		if !r.takes(name) {
+		if _, comes := c.chains[name]; !comes {
 			continue
 		}
-		chain, err := d.chain(r, s, name, method, taken)
-		errs = append(errs, err)
-		chains[name] = chain // nil if no rule is for it
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if c.method(name, method); c.full() {
+			break
+		}
 	}
-	if len(chains) == 0 {
-		errs = append(errs, d.cfg.ErrorAt(conf.KeyPath(r.path, "schema"), r.action.Schema, "has "+r.wanted()+" not", ""))
-	} else {
-		for i, there := range taken {
-			if only := r.action.Rules[i].Method; !there && only != "" {
-				path := conf.KeyPath(conf.ItemPath(conf.KeyPath(r.path, "rules"), i), "method")
-				errs = append(errs, d.cfg.ErrorAt(path, only, "is no method of "+r.match.Service, ""))
+	if err := d.wrong(&c); err != nil {
+		return nil, err
+	}
+	return c.chains, nil
+}
+
+// count finds the methods that come by the route, and how many each rule is for.
+func (d *dynamic) count(c *compilation) error {
+	r, there, filters := c.route, false, 0
+	for name, method := range c.schema.Methods() {
+		if !r.matches(name) {
+			continue
+		}
+		there = true
+		if d.table.Resolve(&resolver.Call{Method: name}).Route != r.path {
+			continue // a route before this one has the method
+		}
+		c.chains[name] = nil
+		for i := range r.rules {
+			if r.isFor(i, method) {
+				c.asked[i]++
+				filters++
 			}
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
+	if !there {
+		return d.cfg.ErrorAt(conf.KeyPath(r.path, "schema"), r.action.Schema, "has no "+r.wanted(), "")
 	}
-	r.chains.Store(&chains)
+	if filters > maxReflected && r.source.asks != nil {
+		return d.cfg.ErrorAt(conf.KeyPath(r.path, "rules"), "",
+			fmt.Sprintf("are for too many methods: %d filters would be made of them, and %d is the limit with what backends tell", filters, maxReflected),
+			"give the methods that need rules a route of their own")
+	}
 	return nil
 }
 
-// takes reports whether calls of a method may come by the route, as far as it is
-// known: routes before it may take them.
-func (r *dynamicRoute) takes(method string) bool {
+// maxReflected is how many filters backends can make a route have, by telling of
+// methods. Each takes some milliseconds to make, and 10 KiB.
+const maxReflected = 10_000
+
+// isFor reports whether the ith rule is for a method.
+func (r *dynamicRoute) isFor(i int, method protoreflect.MethodDescriptor) bool {
+	only := r.action.Rules[i].Method
+	return only == "" || only == string(method.Name())
+}
+
+// wrong returns all that is wrong with a route, with the places in the
+// configuration.
+func (d *dynamic) wrong(c *compilation) error {
+	r := c.route
+	errs := d.lost(r, c.schema)
+	for i, n := range c.asked {
+		if only := r.action.Rules[i].Method; n == 0 && only != "" {
+			path := conf.KeyPath(r.rulePath(i), "method")
+			errs = append(errs, d.cfg.ErrorAt(path, only, "is no method of "+r.match.Service, ""))
+		}
+	}
+	slices.SortStableFunc(c.faults, func(a, b *fault) int { return cmp.Compare(a.rule, b.rule) })
+	for _, f := range c.faults {
+		errs = append(errs, d.faultAt(r, f.rule, f.Error, c.about(f)))
+	}
+	if c.full() {
+		errs = append(errs, d.cfg.ErrorAt(conf.KeyPath(r.path, "rules"), "", fmt.Sprintf("have more problems; these are %d", len(c.faults)), ""))
+	}
+	return errors.Join(errs...)
+}
+
+// matches reports whether the route takes calls of a method, unless a route
+// before it does.
+func (r *dynamicRoute) matches(method string) bool {
 	switch {
 	case r.match == nil:
 		return true
@@ -197,60 +280,122 @@ func (r *dynamicRoute) takes(method string) bool {
 func (r *dynamicRoute) wanted() string {
 	switch {
 	case r.match == nil:
-		return "any method"
+		return "methods"
 	case r.match.Method != "":
-		return "the method " + r.match.Method
+		return "method " + r.match.Method
 	default:
-		return "the service " + r.match.Service
+		return "service " + r.match.Service
 	}
 }
 
-// chain returns the filters of one method, nil if no rule is for it.
-func (d *dynamic) chain(r *dynamicRoute, s *schema.Schema, name string, method protoreflect.MethodDescriptor, taken []bool) (*filter.Chain, error) {
-	var chain *filter.Chain
-	var errs []error
-	for i := range r.rules {
-		if only := r.action.Rules[i].Method; only != "" && only != string(method.Name()) {
-			continue
-		}
-		taken[i] = true
-		f, err := rule.Compile(&r.rules[i], method, s.Types())
-		if err != nil {
-			errs = append(errs, d.placed(r, i, name, err))
-			continue
-		}
-		if chain == nil {
-			chain = filter.NewChain(name, s.Codec(method.Input()), s.Codec(method.Output()), method.IsStreamingClient(), method.IsStreamingServer())
-		}
-		chain.Add(f)
-		if r.rules[i].Cluster != "" && r.rules[i].On == filter.AtRequest {
-			chain.AwaitFirst()
-		}
-	}
-	return chain, errors.Join(errs...)
-}
-
-// placed returns the errors of a rule with their places in the configuration.
-// method is the one that the rule was compiled for, where there may be several.
-func (d *dynamic) placed(r *dynamicRoute, i int, method string, err error) error {
-	if err == nil {
+// lost refuses a schema without the types of services that rules are in use for:
+// to take it would be to leave out those rules. A service that the backends do
+// not have any more is another matter.
+func (d *dynamic) lost(r *dynamicRoute, s *schema.Schema) []error {
+	before := r.chains.Load()
+	if before == nil {
 		return nil
 	}
-	base := conf.ItemPath(conf.KeyPath(r.path, "rules"), i)
-	about := ""
-	if method != "" && (r.match == nil || r.match.Method == "") {
-		about = " (method " + method + ")"
+	ruled := make(map[string]bool) // services
+	for method, chain := range *before {
+		if chain != nil {
+			ruled[resolver.ServiceOf(method)] = true
+		}
 	}
 	var errs []error
-	for _, e := range ruleErrors(err) {
-		path, value := ruleField(base, &r.action.Rules[i], e.Field)
-		errs = append(errs, d.cfg.ErrorAt(path, value, e.Problem+about, e.Hint))
+	for _, m := range s.Missing() {
+		if ruled[m.Service] && len(errs) < maxFaults {
+			errs = append(errs, d.cfg.ErrorAt(conf.KeyPath(r.path, "schema"), r.action.Schema,
+				fmt.Sprintf("has the service %s no more, which rules are for: %v", m.Service, m.Err), ""))
+		}
 	}
-	return errors.Join(errs...)
+	return errs
+}
+
+// compilation is the rules of a route on their way to be filters.
+type compilation struct {
+	route  *dynamicRoute
+	schema *schema.Schema
+	chains map[string]*filter.Chain // by method; nil where no rule is for it
+	asked  []int                    // how many methods each rule is for
+	faults []*fault
+}
+
+// fault is one thing that is wrong with a rule.
+type fault struct {
+	rule int
+	*rule.Error
+	methods []string // for which it is wrong
+}
+
+// maxFaults is how many things may be wrong with a route before the rest of it
+// is not looked at: a rule that is wrong for one method is so for many.
+const maxFaults = 20
+
+func (c *compilation) full() bool { return len(c.faults) >= maxFaults }
+
+// method makes filters of the rules for one method.
+func (c *compilation) method(name string, method protoreflect.MethodDescriptor) {
+	for i := range c.route.rules {
+		if !c.route.isFor(i, method) {
+			continue
+		}
+		f, err := rule.Compile(&c.route.rules[i], method, c.schema.Types())
+		if err != nil {
+			c.note(i, name, err)
+			continue
+		}
+		if c.chains[name] == nil {
+			c.chains[name] = filter.NewChain(name, c.schema.Codec(method.Input()), c.schema.Codec(method.Output()),
+				method.IsStreamingClient(), method.IsStreamingServer())
+		}
+		c.chains[name].Add(f)
+		if c.route.rules[i].AwaitsFirst() {
+			c.chains[name].AwaitFirst()
+		}
+	}
+}
+
+// note notes what is wrong with the ith rule for a method.
+func (c *compilation) note(i int, method string, err error) {
+	for _, e := range ruleErrors(err) {
+		at := slices.IndexFunc(c.faults, func(f *fault) bool { return f.rule == i && *f.Error == *e })
+		if at < 0 {
+			at = len(c.faults)
+			c.faults = append(c.faults, &fault{rule: i, Error: e})
+		}
+		c.faults[at].methods = append(c.faults[at].methods, method)
+	}
+}
+
+// about says for which methods a rule is wrong, if not for all.
+func (c *compilation) about(f *fault) string {
+	switch n := len(f.methods); {
+	case n == c.asked[f.rule] && !c.full():
+		return ""
+	case n == 1:
+		return " (method " + f.methods[0] + ")"
+	default:
+		return fmt.Sprintf(" (method %s and %d more)", f.methods[0], n-1)
+	}
+}
+
+// faultAt returns what is wrong with the ith rule of a route, with its place in
+// the configuration.
+func (d *dynamic) faultAt(r *dynamicRoute, i int, e *rule.Error, about string) error {
+	path, value := ruleField(r.rulePath(i), &r.action.Rules[i], e.Field)
+	return d.cfg.ErrorAt(path, value, e.Problem+about, e.Hint)
+}
+
+func (r *dynamicRoute) rulePath(i int) string {
+	return conf.ItemPath(conf.KeyPath(r.path, "rules"), i)
 }
 
 // ruleErrors takes apart what package rule has joined.
 func ruleErrors(err error) []*rule.Error {
+	if err == nil {
+		return nil
+	}
 	var one *rule.Error
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []*rule.Error
@@ -321,8 +466,10 @@ func (d *dynamic) describe(route string) string {
 
 // start begins to ask backends for their schemas. close ends it.
 func (d *dynamic) start(r *Relay) {
+	var ctx context.Context
+	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, src := range d.sources {
-		if src.asks == nil {
+		if len(src.routes) == 0 { // no rule needs it, or it is fixed
 			continue
 		}
 		src.live = schema.NewLive(
@@ -331,7 +478,7 @@ func (d *dynamic) start(r *Relay) {
 			},
 			schema.LiveOptions{
 				Refresh: time.Duration(src.asks.Refresh),
-				Changed: func(s *schema.Schema) error { return d.changed(src, s) },
+				Changed: func(s *schema.Schema) error { return d.changed(ctx, src, s) },
 				Logger:  r.log.With("schema", src.name),
 			},
 		)
@@ -339,19 +486,26 @@ func (d *dynamic) start(r *Relay) {
 }
 
 // changed has the rules compiled by a schema that backends have told. If any does
-// not fit, all stay as they are.
-func (d *dynamic) changed(src *source, s *schema.Schema) error {
-	before := make([]*map[string]*filter.Chain, len(src.routes))
-	for i, r := range src.routes {
-		before[i] = r.chains.Load()
-	}
-	for _, r := range src.routes {
-		if err := d.compile(r, s); err != nil {
-			for i, r := range src.routes {
-				r.chains.Store(before[i])
-			}
-			return err
+// not fit, all stay as they are. A panic is an error, too: what backends tell must
+// not end the proxy.
+func (d *dynamic) changed(ctx context.Context, src *source, s *schema.Schema) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
 		}
+	}()
+	all := make([]map[string]*filter.Chain, len(src.routes))
+	var errs []error
+	for i, r := range src.routes {
+		chains, err := d.compile(ctx, r, s)
+		all[i] = chains
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for i, r := range src.routes {
+		r.chains.Store(&all[i])
 	}
 	return nil
 }
@@ -374,6 +528,9 @@ func (d *dynamic) await(ctx context.Context, patience time.Duration) error {
 }
 
 func (d *dynamic) close() {
+	if d.cancel != nil {
+		d.cancel()
+	}
 	for _, src := range d.sources {
 		if src.live != nil {
 			src.live.Close()
@@ -388,14 +545,23 @@ func (s *source) unavailable(context.Context, *filter.Call, any) filter.Verdict 
 		s.name, s.asks.Cluster)
 }
 
-// openerTo returns what opens calls of the proxy's own to a cluster.
+// openerTo returns what opens calls of the proxy's own to a cluster. Instances
+// that are known to be down are asked last.
 func (r *Relay) openerTo(name string) schema.Opener {
 	return func(ctx context.Context, req *stream.Request) (out stream.Outbound, err error) {
-		cluster := r.routes.Cluster(name)
 		req.Authority = name
+		cluster := r.routes.Cluster(name)
 		start := cluster.Start()
+		var up, down []string
 		for i := range cluster.Instances() {
-			if out, err = r.backends.Open(ctx, name, cluster.Pick(start, i), req); err == nil {
+			if address := cluster.Pick(start, i); r.backends.Down(name, address) {
+				down = append(down, address)
+			} else {
+				up = append(up, address)
+			}
+		}
+		for _, address := range append(up, down...) {
+			if out, err = r.backends.Open(ctx, name, address, req); err == nil || ctx.Err() != nil {
 				break
 			}
 		}

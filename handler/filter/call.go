@@ -95,12 +95,22 @@ func (c *Call) Incoming() *Metadata {
 func (c *Call) RequestHeader() *Metadata { return &c.requestHeader }
 
 // ResponseHeader returns the metadata that the backend's response begins with.
-// It is empty until that has come, and can be changed by OnHeader.
-func (c *Call) ResponseHeader() *Metadata { return &c.responseHeader }
+// OnHeader can change it. At the start and for the messages of the request,
+// which the response does not wait for, it is empty.
+func (c *Call) ResponseHeader() *Metadata { return c.ofResponse(&c.responseHeader) }
 
 // ResponseTrailer returns the metadata that goes to the client with the call's
 // status. It is empty until OnEnd, which can change it.
-func (c *Call) ResponseTrailer() *Metadata { return &c.responseTrailer }
+func (c *Call) ResponseTrailer() *Metadata { return c.ofResponse(&c.responseTrailer) }
+
+// ofResponse returns m to the filters of the response, whose goroutine it is for.
+func (c *Call) ofResponse(m *Metadata) *Metadata {
+	if c.direction == Request {
+		m = &Metadata{}
+		m.sent.Store(true)
+	}
+	return m
+}
 
 // Key is the name of a value that the filters of a call share, without
 // globals. Each NewKey is different from all others.

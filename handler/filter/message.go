@@ -54,17 +54,20 @@ type protoCodec struct{ t reflect.Type }
 
 func (c protoCodec) Name() string { return c.t.String() }
 
-func (c protoCodec) Unmarshal(b []byte) (any, error) {
-	m := reflect.New(c.t).Interface()
+func (c protoCodec) Unmarshal(b []byte) (m any, err error) {
+	defer recovered(&err)
+	m = reflect.New(c.t).Interface()
 	return m, proto.Unmarshal(b, m.(proto.Message))
 }
 
-func (c protoCodec) Marshal(b []byte, m any) ([]byte, error) {
+func (c protoCodec) Marshal(b []byte, m any) (out []byte, err error) {
+	defer recovered(&err)
 	return proto.MarshalOptions{}.MarshalAppend(b, m.(proto.Message))
 }
 
 // recovered makes an error of a panic: generated code may have been written by
-// hand, and what it is given comes from the network.
+// hand, what it is given comes from the network, and a filter may have kept a
+// message that it still changes.
 func recovered(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("panic: %v", p)

@@ -144,7 +144,8 @@ func (m Method[Req, Resp]) Answer(messages ...*Resp) Verdict {
 }
 
 // WithRequests puts messages before and after the one that v is about, for
-// OnRequest. The filters that follow see them, too.
+// OnRequest. The filters that follow see them, too, and may change them: each
+// call needs messages of its own.
 func (m Method[Req, Resp]) WithRequests(before []*Req, v Verdict, after []*Req) Verdict {
 	return v.with(Request, boxed(before), boxed(after))
 }

@@ -1,13 +1,19 @@
 package filter
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
 	"runtime/debug"
+	"slices"
+	"sync"
 
+	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
@@ -19,6 +25,67 @@ type Run struct {
 	shared              shared
 	requests, responses Call
 	log                 *slog.Logger
+	asking              asking
+}
+
+// asking has the filters of the end asked last: the client of a stream may still
+// be sending when its backend ends the call.
+type asking struct {
+	mu          sync.Mutex
+	over        bool            // the filters of the end are asked
+	interrupted bool            // and are to come back
+	ctx         context.Context // for the filters of the request, nil before the first
+	cancel      context.CancelFunc
+	running     sync.WaitGroup // those filters; see begin
+}
+
+// ErrOver is the error of a message that comes when the filters of the end are
+// asked already. It is dropped.
+var ErrOver = errors.New("the call has ended")
+
+// begin returns the context for a message of the request, whose filters have been
+// asked with running.Done.
+func (a *asking) begin(ctx context.Context) (context.Context, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.over {
+		return nil, ErrOver
+	}
+	if a.ctx == nil {
+		a.ctx, a.cancel = context.WithCancel(ctx)
+	}
+	a.running.Add(1)
+	return a.ctx, nil
+}
+
+// end returns when no filter of the request runs any more, with the context for
+// those of the end. One that waits for its context is told to come back.
+func (a *asking) end(ctx context.Context) (context.Context, context.CancelFunc) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.over = true
+	if a.cancel != nil {
+		a.cancel()
+		a.mu.Unlock()
+		a.running.Wait()
+		a.mu.Lock()
+	}
+	ctx, a.cancel = context.WithCancel(ctx)
+	if a.interrupted {
+		a.cancel()
+	}
+	return ctx, a.cancel
+}
+
+// Interrupt ends the context of the filters of the end, from any goroutine.
+func (r *Run) Interrupt() {
+	a := &r.asking
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.interrupted = true
+	if a.cancel != nil {
+		a.cancel()
+	}
 }
 
 // Ended is the error of a call that a filter has ended, by an answer or by a
@@ -47,10 +114,12 @@ type Message struct {
 // *stream.Failure.
 func (r *Run) Start(ctx context.Context) error { return r.hooks(ctx, AtStart, &r.requests) }
 
-// Request returns what goes to the backend, and in which cluster. The request's
-// header cannot be changed any more.
+// Settle has the request's header, and its cluster, not be changed any more.
+func (r *Run) Settle() { r.shared.requestHeader.sent.Store(true) }
+
+// Request returns what goes to the backend, and in which cluster. It settles both.
 func (r *Run) Request() (req *stream.Request, cluster string) {
-	r.shared.requestHeader.sent.Store(true)
+	r.Settle()
 	copied := *r.shared.request
 	copied.Metadata = r.shared.requestHeader.fields
 	return &copied, r.shared.cluster
@@ -77,15 +146,15 @@ func (r *Run) Header(ctx context.Context, h *stream.Header) (*stream.Header, err
 func (r *Run) hooks(ctx context.Context, at Point, c *Call) error {
 	for _, f := range r.chain.points[at] {
 		v, err := r.ask(f, func() Verdict { return f.hook(ctx, c) })
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		switch v.action {
-		case forward:
-		case answer, reject:
-			return r.end(f, &v)
-		default:
+		case v.inserts != 0:
+			return mistake(f, "there is no message to put others around")
+		case v.action == changed, v.action == drop:
 			return mistake(f, "there is no message to change or drop")
+		case v.action != forward:
+			return r.end(f, &v)
 		}
 	}
 	return nil
@@ -93,13 +162,17 @@ func (r *Run) hooks(ctx context.Context, at Point, c *Call) error {
 
 // Messages takes a message of a direction through its filters, and appends to
 // out what is to be sent. The error is an *Ended, for behind out, or a
-// *stream.Failure, or an *Undecodable if payload is not a message of the method's.
+// *stream.Failure, or an *Undecodable if payload is not a message of the method's,
+// or ErrOver.
 func (r *Run) Messages(ctx context.Context, d Direction, payload []byte, out []Message) ([]Message, error) {
-	c := &r.requests
-	if d == Response {
-		c = &r.responses
+	c := r.count(d)
+	if d == Request && r.chain.clientStreams && len(r.chain.points[AtEnd]) > 0 {
+		var err error
+		if ctx, err = r.asking.begin(ctx); err != nil {
+			return out, err
+		}
+		defer r.asking.running.Done()
 	}
-	c.number++
 	codec := r.chain.codec(d)
 	m, err := codec.Unmarshal(payload)
 	if err != nil {
@@ -108,6 +181,18 @@ func (r *Run) Messages(ctx context.Context, d Direction, payload []byte, out []M
 	p := pass{run: r, ctx: ctx, call: c, codec: codec, filters: r.chain.points[messagePoint(d)], out: out}
 	err = p.through(0, m, true)
 	return p.out, err
+}
+
+// Skip counts a message of a direction that no filter is asked about.
+func (r *Run) Skip(d Direction) { r.count(d) }
+
+func (r *Run) count(d Direction) *Call {
+	c := &r.requests
+	if d == Response {
+		c = &r.responses
+	}
+	c.number++
+	return c
 }
 
 // Undecodable is the error of a message that is none of its method's.
@@ -175,7 +260,7 @@ func (p *pass) all(i int, f *Filter, like any, added []any) error {
 		if reflect.TypeOf(m) != reflect.TypeOf(like) {
 			return mistake(f, fmt.Sprintf("it adds a message of type %T, where they are %T", m, like))
 		}
-		if reflect.ValueOf(m).IsNil() {
+		if isNil(m) {
 			return mistake(f, "it adds a message that is nil")
 		}
 		if err := p.through(i, m, false); err != nil {
@@ -185,11 +270,13 @@ func (p *pass) all(i int, f *Filter, like any, added []any) error {
 	return nil
 }
 
+func isNil(m any) bool { return m == nil || reflect.ValueOf(m).IsNil() }
+
 // end returns the end of the call that v asks for.
 func (r *Run) end(f *Filter, v *Verdict) error {
 	e := &Ended{
 		Header: v.header, filter: f.name,
-		Trailer: &stream.Trailer{Status: v.status, Metadata: v.trailer},
+		Trailer: &stream.Trailer{Status: v.status, Metadata: slices.Clip(v.trailer)}, // v may be every call's
 	}
 	if v.action == reject {
 		if v.status.Code == stream.OK {
@@ -202,6 +289,12 @@ func (r *Run) end(f *Filter, v *Verdict) error {
 		return mistake(f, fmt.Sprintf("it answers %s with %d messages instead of one", r.chain.method, len(v.answer)))
 	}
 	for _, m := range v.answer {
+		if f.resp != nil && reflect.TypeOf(m) != reflect.PointerTo(f.resp) {
+			return mistake(f, fmt.Sprintf("it answers with a message of type %T, where they are *%v", m, f.resp))
+		}
+		if isNil(m) {
+			return mistake(f, "it answers with a message that is nil")
+		}
 		b, err := r.chain.response.Marshal(nil, m)
 		if err != nil {
 			return failed("a message of type %s cannot be encoded: %v", r.chain.response.Name(), err)
@@ -223,38 +316,70 @@ func (r *Run) ask(f *Filter, decide func() Verdict) (v Verdict, err error) {
 	if v.mistaken != nil {
 		return v, mistake(f, v.mistaken.Error())
 	}
+	if v.misfit() {
+		return v, mistake(f, "it adds headers, trailers or details to a verdict that takes none")
+	}
 	return v, nil
 }
 
 // End asks the filters of the end, and returns the trailer for the client. It is
-// for the goroutine of the responses.
+// for the goroutine of the responses. No other filter is asked after it.
 func (r *Run) End(ctx context.Context, t *stream.Trailer) *stream.Trailer {
 	if len(r.chain.points[AtEnd]) == 0 {
 		return t
 	}
-	reason := t.Metadata.Get(stream.ReasonKey)
-	was := End{Code: codes.Code(t.Status.Code), Message: t.Status.Message, Details: t.Status.Details, Reason: reason}
+	ctx, done := r.asking.end(ctx)
+	defer done()
+	for _, f := range r.chain.points[AtEnd] {
+		t = r.askEnd(ctx, f, t)
+	}
+	return t
+}
+
+// askEnd returns what f makes of t.
+func (r *Run) askEnd(ctx context.Context, f *Filter, t *stream.Trailer) *stream.Trailer {
+	was := End{
+		Code: codes.Code(t.Status.Code), Message: t.Status.Message, Details: t.Status.Details,
+		Reason: t.Metadata.Get(stream.ReasonKey),
+	}
 	end := was
 	m := &r.shared.responseTrailer
 	m.fields = append(stream.Metadata(nil), t.Metadata...)
 	m.sent.Store(false)
-	for _, f := range r.chain.points[AtEnd] {
-		_, err := r.ask(f, func() Verdict {
-			f.end(ctx, &r.responses, &end)
-			return Forward
-		})
-		if err != nil {
-			return stream.AsFailure(err).Trailer()
-		}
-	}
+	_, err := r.ask(f, func() Verdict {
+		f.end(ctx, &r.responses, &end)
+		return Forward
+	})
 	m.sent.Store(true)
+	if err != nil {
+		return stream.AsFailure(err).Trailer()
+	}
 	copied := *t
 	copied.Metadata = m.fields
 	copied.Status = stream.Status{Code: stream.Code(end.Code), Message: end.Message, Details: end.Details}
 	if end.Code != was.Code || end.Message != was.Message {
 		copied.Reset = nil // the status says more
+		if bytes.Equal(end.Details, was.Details) {
+			copied.Status.Details = restated(&copied.Status)
+		}
 	}
 	return &copied
+}
+
+// restated returns the details of a status, and has them say the same as the rest
+// of it: clients refuse what contradicts itself. What is no google.rpc.Status is
+// left as it is.
+func restated(s *stream.Status) []byte {
+	var all status.Status
+	if s.Details == nil || proto.Unmarshal(s.Details, &all) != nil {
+		return s.Details
+	}
+	all.Code, all.Message = int32(s.Code), s.Message
+	b, err := proto.Marshal(&all)
+	if err != nil {
+		return s.Details
+	}
+	return b
 }
 
 func mistake(f *Filter, what string) error { return failed("filter %s: %s", f.name, what) }

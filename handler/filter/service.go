@@ -37,6 +37,10 @@ func KitexService(info *serviceinfo.ServiceInfo) *Service {
 		s.err = fmt.Errorf("service %s: its messages are %v, not protobuf", s.name, info.PayloadCodec)
 		return s
 	}
+	if len(info.Methods) == 0 { // as in the infos for some kinds of client
+		s.err = fmt.Errorf("service %s: its ServiceInfo has no methods; use the NewServiceInfo of its package", s.name)
+		return s
+	}
 	for name, m := range info.Methods {
 		req, okReq := messageField(m.NewArgs(), "Req")
 		resp, okResp := messageField(m.NewResult(), "Success")

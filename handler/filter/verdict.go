@@ -40,8 +40,10 @@ const (
 // What a filter may decide about a message. The start of a call and its
 // response headers can be passed on only: Forward.
 var (
-	// Forward sends the message on as it came, byte for byte: what the filter
-	// has done to the struct has no effect.
+	// Forward sends the message on as it came, byte for byte. A filter that
+	// has changed the struct must not say so: the filters behind it see what
+	// the struct holds, and that is what goes out once one of them, or one
+	// before, has said Changed.
 	Forward = Verdict{action: forward}
 	// Changed sends on what the struct holds now.
 	Changed = Verdict{action: changed}
@@ -78,8 +80,8 @@ func (v Verdict) WithDetails(details ...proto.Message) Verdict {
 	return v
 }
 
-// WithHeader adds response headers to an answer. A call whose headers have gone
-// to the client already goes without.
+// WithHeader adds response headers to an answer or a rejection. A call whose
+// headers have gone to the client already goes without.
 func (v Verdict) WithHeader(key string, values ...string) Verdict {
 	var err error
 	if v.header, err = appended(v.header, key, values); err != nil {
@@ -95,6 +97,12 @@ func (v Verdict) WithTrailer(key string, values ...string) Verdict {
 		return v.mistake(err)
 	}
 	return v
+}
+
+// misfit reports whether v has got something that its kind does not take.
+func (v *Verdict) misfit() bool {
+	ends := v.action == answer || v.action == reject
+	return !ends && len(v.header)+len(v.trailer) > 0 || v.action != reject && v.status.Details != nil
 }
 
 // appended returns fields and more, in memory of its own.
