@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/compress"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
@@ -24,7 +25,8 @@ type filtered struct {
 	passed    int
 	out       []filter.Message
 	queue     [][]byte
-	afterward error // what is behind the queue, nil for more messages
+	afterward error       // what is behind the queue, nil for more messages
+	patience  *time.Timer // see ask; nil before the first message
 }
 
 // newFiltered filters the messages of from. encoding and contentType are the
@@ -72,7 +74,7 @@ func (f *filtered) take() error {
 		f.call.run.Skip(f.toward)
 		return f.undecodable(frame, err)
 	}
-	f.out, err = f.call.run.Messages(f.call.ctx, f.toward, payload, f.out[:0])
+	f.out, err = f.ask(payload)
 	defer clear(f.out) // a stream may wait for long
 	var not *filter.Undecodable
 	switch {
@@ -80,6 +82,10 @@ func (f *filtered) take() error {
 		return f.undecodable(frame, err)
 	case errors.Is(err, filter.ErrOver):
 		return &writeError{err} // nobody wants more
+	case one && err != nil:
+		return err // one message is nothing to put before that
+	case one && len(f.out) > 1:
+		return f.fails(stream.FilterFailed, stream.Internal, "filters make several messages of the one that the method has")
 	}
 	for i := range f.out {
 		if encodeErr := f.send(frame, &f.out[i]); encodeErr != nil {
@@ -87,6 +93,24 @@ func (f *filtered) take() error {
 		}
 	}
 	return err
+}
+
+// patience is how long filters may look at a message of a stream before what has
+// been sent on, and is to be written together with it, no longer waits for them.
+const patience = time.Millisecond
+
+// ask has the filters look at a message.
+func (f *filtered) ask(payload []byte) ([]filter.Message, error) {
+	switch {
+	case !f.call.chain.Streams(f.toward):
+	case f.patience == nil:
+		f.patience = time.AfterFunc(patience, f.onWait.Flush)
+		defer f.patience.Stop()
+	default:
+		f.patience.Reset(patience)
+		defer f.patience.Stop()
+	}
+	return f.call.run.Messages(f.call.ctx, f.toward, payload, f.out[:0])
 }
 
 // message reads a whole message with its prefix. What the prefix claims is
@@ -144,9 +168,7 @@ func (f *filtered) payload(frame []byte) ([]byte, error) {
 // send queues a message that the filters have let through. The one that came
 // goes as it came; what they have made of it is compressed if it was.
 func (f *filtered) send(frame []byte, m *filter.Message) error {
-	if f.passed++; f.passed > 1 && !f.call.chain.Streams(f.toward) {
-		return f.fails(stream.FilterFailed, stream.Internal, "filters make several messages of the one that the method has")
-	}
+	f.passed++
 	if m.Original {
 		f.queue = append(f.queue, frame)
 		return nil

@@ -299,8 +299,12 @@ func TestMethodsOfOneMessageKeepToIt(t *testing.T) {
 		m := method(name)
 		return []*filter.Filter{
 			m.OnRequest(func(_ context.Context, _ *filter.Call, r *echo.EchoRequest) filter.Verdict {
-				if r.Message != "more" {
+				switch r.Message {
+				case "rejected":
+					return m.WithRequests([]*echo.EchoRequest{{Message: "!"}}, filter.Reject(codes.Internal, ""), nil)
+				default:
 					return filter.Forward
+				case "more":
 				}
 				return m.WithRequests(nil, filter.Forward, []*echo.EchoRequest{{Message: "!"}})
 			}),
@@ -324,6 +328,7 @@ func TestMethodsOfOneMessageKeepToIt(t *testing.T) {
 		says    string
 	}{
 		"filters of a unary request":            {unary, texts("more"), texts("a"), stream.FilterFailed, "request message 1: " + filters},
+		"one instead of a rejected request":     {unary, texts("rejected"), texts("a"), stream.Rejected, ""},
 		"filters of a server stream's request":  {expand, texts("more"), texts("a"), stream.FilterFailed, "request message 1: " + filters},
 		"filters of a client stream's requests": {collect, texts("more"), texts("a"), "", ""},
 		"filters of a unary response":           {unary, texts("a"), texts("more"), stream.FilterFailed, "response message 1: " + filters},
@@ -345,6 +350,12 @@ func TestMethodsOfOneMessageKeepToIt(t *testing.T) {
 					return
 				}
 				requireFails(t, end, stream.Internal, test.reason, test.says)
+				if strings.HasPrefix(test.says, "request message 1") || test.reason == stream.Rejected {
+					require.Empty(t, c.backends.opened, "the backend has no use for a part of that")
+				}
+				if strings.HasPrefix(test.says, "response message 1") {
+					require.Empty(t, c.client.got)
+				}
 			})
 		}
 	}
@@ -626,7 +637,7 @@ func TestIdleStreamsHoldNoMessages(t *testing.T) {
 	c.start()
 	call := &call{in: askedFor{c.client, &c.request}, ctx: t.Context(), target: &resolver.Target{}, chain: c.handler.opts.Filters(chat, nil)}
 	call.run = call.chain.Begin(filter.CallInfo{Request: &c.request})
-	f := newFiltered(call, frames{src: call.in, direction: direction{requestName{}, stream.RequestMalformed}}, filter.Request, "", "")
+	f := newFiltered(call, frames{src: call.in, onWait: c.backend, direction: direction{requestName{}, stream.RequestMalformed}}, filter.Request, "", "")
 	for _, want := range []string{"a", "b"} {
 		b, err := f.next()
 		require.NoError(t, err)

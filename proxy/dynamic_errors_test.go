@@ -137,6 +137,19 @@ default:
 				`proxy.yaml:23:52: routes[1].rules[3].set."payload.size": "1" …`,
 			},
 		},
+		"of the rules in their order, and not of the methods": {
+			"schemas: {two: {files: [" + writeProto(t, twoServices) + `]}}
+routes:
+  - match: {service: two.v1.First}
+    cluster: main
+    mode: dynamic
+    schema: two
+    rules:
+      - {name: a, method: Other, on: request, clear: [a]}
+      - {name: b, method: Do, on: request, clear: [b]}
+`,
+			[]string{"proxy.yaml:12:55: routes[0].rules[0].clear[0]: ", "proxy.yaml:13:52: routes[0].rules[1].clear[0]: "},
+		},
 		"a service that the schema has not": {
 			echoSchema + "routes:\n" + routeOf("service: kitexproxy.echo.v1.Ekho", "echo", ""),
 			[]string{`proxy.yaml:10:5: routes[0].schema: "echo" has no service kitexproxy.echo.v1.Ekho`},

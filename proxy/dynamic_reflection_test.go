@@ -433,9 +433,13 @@ func TestDynamicReflectionOfTooManyMethods(t *testing.T) {
 
 // The end does not wait until all filters are made.
 func TestDynamicReflectionEndsWhileFiltersAreMade(t *testing.T) {
-	ts := newTypes(t, notesWith(9_900))
-	backend := startWitness(t, "main", ts.v1)
-	d := startReflected(t, backend.addr, backend.addr, time.Second, shoutNotes)
+	backend := startWitness(t, "main", newTypes(t, notesWith(9_900)).v1)
+	var values []string
+	for i := range 50 { // so that it takes minutes
+		values = append(values, fmt.Sprintf(`x%d: 'message.text.substring(%d) + "x"'`, i, i))
+	}
+	d := startReflected(t, backend.addr, backend.addr, time.Second,
+		"- {name: slow, on: request, metadata: {set: {"+strings.Join(values, ", ")+"}}}")
 	require.Eventually(t, func() bool {
 		stacks := make([]byte, 1<<20)
 		return bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("proxy.(*compilation).method"))

@@ -3,8 +3,12 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"sync"
+	"testing"
 
 	"github.com/cloudwego/kitex/pkg/serviceinfo"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
@@ -62,13 +66,96 @@ func structOptions(verdict filter.Verdict) []proxy.Option {
 	}
 }
 
+// waysAsked counts how often the filters of the ways are asked.
+var waysAsked = askedCounts{n: make(map[askedAt]int)}
+
+type askedCounts struct {
+	mu sync.Mutex
+	n  map[askedAt]int
+}
+
+type askedAt struct {
+	method string
+	point  filter.Point
+}
+
+func (a *askedCounts) add(c *filter.Call, at filter.Point, v filter.Verdict) filter.Verdict {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.n[askedAt{c.Method(), at}]++
+	return v
+}
+
+// take returns the counts and begins again at 0.
+func (a *askedCounts) take() map[askedAt]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := a.n
+	a.n = make(map[askedAt]int)
+	return n
+}
+
 // all returns a filter at each point of a method.
 func all[Req, Resp any](m filter.Method[Req, Resp], verdict filter.Verdict) []*filter.Filter {
+	forward := filter.Forward
 	return []*filter.Filter{
-		m.OnStart(func(context.Context, *filter.Call) filter.Verdict { return filter.Forward }),
-		m.OnRequest(func(context.Context, *filter.Call, *Req) filter.Verdict { return verdict }),
-		m.OnHeader(func(context.Context, *filter.Call) filter.Verdict { return filter.Forward }),
-		m.OnResponse(func(context.Context, *filter.Call, *Resp) filter.Verdict { return verdict }),
-		m.OnEnd(func(context.Context, *filter.Call, *filter.End) {}),
+		m.OnStart(func(_ context.Context, c *filter.Call) filter.Verdict {
+			return waysAsked.add(c, filter.AtStart, forward)
+		}),
+		m.OnRequest(func(_ context.Context, c *filter.Call, _ *Req) filter.Verdict {
+			return waysAsked.add(c, filter.AtRequest, verdict)
+		}),
+		m.OnHeader(func(_ context.Context, c *filter.Call) filter.Verdict {
+			return waysAsked.add(c, filter.AtHeader, forward)
+		}),
+		m.OnResponse(func(_ context.Context, c *filter.Call, _ *Resp) filter.Verdict {
+			return waysAsked.add(c, filter.AtResponse, verdict)
+		}),
+		m.OnEnd(func(_ context.Context, c *filter.Call, _ *filter.End) { waysAsked.add(c, filter.AtEnd, forward) }),
 	}
+}
+
+// TestStructWaysHaveFilters: the filters of the ways are asked, once at each point
+// of each method of the suites, and the ways that say so encode messages anew.
+func TestStructWaysHaveFilters(t *testing.T) {
+	quietKitex()
+	methods := []string{"/conformance.v1.Conformance/Call"}
+	for _, k := range structKinds {
+		methods = append(methods, k.full())
+	}
+	for _, name := range []string{"EmptyCall", "UnaryCall", "StreamingInputCall", "StreamingOutputCall", "FullDuplexCall"} {
+		methods = append(methods, "/grpc.testing.TestService/"+name)
+	}
+	tried := 0
+	for name, way := range ways {
+		if way.filters == nil {
+			continue
+		}
+		tried++
+		t.Run(name, func(t *testing.T) {
+			client, err := grpc.NewClient("passthrough:///"+way.target(t, startGRPCEcho(t).addr), faultDialOptions()...)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = client.Close() })
+			const echoed = "\x18\x00" // a field that need not be there
+			for _, method := range methods {
+				waysAsked.take()
+				ctx, cancel := context.WithTimeout(t.Context(), faultSafety)
+				defer cancel()
+				request, reply := []byte{}, []byte{}
+				if method == structKinds[3].full() {
+					request = []byte(echoed)
+				}
+				require.NoError(t, client.Invoke(ctx, method, &request, &reply), method)
+				asked := waysAsked.take()
+				for _, at := range []filter.Point{filter.AtStart, filter.AtRequest, filter.AtHeader, filter.AtResponse, filter.AtEnd} {
+					require.Equal(t, 1, asked[askedAt{method, at}], "%s at %s", method, at)
+				}
+				require.Len(t, asked, 5)
+				if len(request) > 0 {
+					require.Equal(t, name != "struct, changed", string(reply) == echoed)
+				}
+			}
+		})
+	}
+	require.Equal(t, 3, tried)
 }

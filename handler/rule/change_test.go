@@ -115,6 +115,7 @@ func TestSet(t *testing.T) {
 		{"message of another any", `any:{type_url:"x/demo.v1.All"}`, map[string]string{"payload": "message.any"}, `INTERNAL: rule "test": set.payload: the value is of type demo.v1.All, not demo.v1.Payload`},
 		{"a broken any in a list", `anys:{key:"a" value:{type_url:"x"}}`, map[string]string{"payloads": `message.anys.map(k, message.anys[k])`}, `INTERNAL: rule "test": set.payloads: column 33: a google.protobuf.Any holds a message that is not known, or broken`},
 		{"a broken any in a map", `anys:{key:"a" value:{type_url:"x"}}`, map[string]string{"anys": `message.anys`}, `INTERNAL: rule "test": set.anys: a google.protobuf.Any holds a message that is not known, or broken`},
+		{"an any in a map that package proto panics of", `anys:{key:"a" value:{type_url:"x/demo.v1.All" value:"\xc2\x02\x05\n\x01a\x08\x01"}}`, map[string]string{"anys": `message.anys`}, `INTERNAL: rule "test": set.anys: a google.protobuf.Any holds a message that is not known, or broken`},
 		{"bytes in JSON", ``, map[string]string{"value": `duration("1s")`}, `value:{string_value:"1s"}`},
 		{"no JSON", ``, map[string]string{"value": `dyn(string)`}, `INTERNAL: rule "test": set.value: the value has no form in JSON`},
 		{"no any", ``, map[string]string{"any": `dyn(string)`}, `INTERNAL: rule "test": set.any: the value is of type type, not a message`},

@@ -59,7 +59,10 @@ func newBuilder(r *Rule, method protoreflect.MethodDescriptor, t Types) (*builde
 	b := &builder{rule: r, method: method}
 	b.at = r.On
 	if method != nil {
-		b.schema = newSchema(base, method, t)
+		var wrong *Error
+		if b.schema, wrong = newSchema(base, method, t); wrong != nil {
+			return nil, errors.Join(wrong)
+		}
 		if r.onMessages() {
 			b.message = messageAt(r.On, method)
 		}
@@ -100,7 +103,10 @@ func (b *builder) combinations() {
 		given bool
 	}{{"set", len(r.Set) > 0}, {"clear", len(r.Clear) > 0}, {"redact", len(r.Redact) > 0}, {"drop", r.Drop}} {
 		if action.given && !r.onMessages() {
-			b.add(&Error{Field: action.field, Problem: fmt.Sprintf("there is no message at %s", r.On), Hint: "there is at request and response"})
+			b.add(&Error{
+				Field: action.field, Problem: fmt.Sprintf("there is no message at %s", r.On),
+				Hint: "there is at request and response",
+			})
 		}
 	}
 	if r.Cluster != "" && r.On != filter.AtStart && r.On != filter.AtRequest {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/bufbuild/protocompile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -168,7 +169,7 @@ func TestWrongForMethod(t *testing.T) {
 			}), []string{
 				`if: column 16: message demo.v1.Payload has no field "foo"; it has name, data, count, inner, tags, color, items`,
 				`if: column 37: message demo.v1.All has no field "foo"`,
-				`if: column 66: message demo.v1.Payload has no field "foo"; it has name, data, count, inner, tags, color, items`,
+				`if: column 72: message demo.v1.Payload has no field "foo"; it has name, data, count, inner, tags, color, items`,
 				`set.a_string: column 8: message demo.v1.All has no field "foo"`,
 				`set.left: column 16: message demo.v1.Payload has no field "foo"; it has name, data, count, inner, tags, color, items`,
 			},
@@ -249,6 +250,36 @@ func TestWrongForMethod(t *testing.T) {
 			assert.Equal(t, test.want, wrongs(t, err), "Compile")
 			assert.Equal(t, test.want == nil, f != nil)
 		})
+	}
+}
+
+// TestFakes has schemas with messages that go by a name that CEL knows.
+func TestFakes(t *testing.T) {
+	for message, fine := range map[string]bool{
+		`message StringValue {}`:                                         false,
+		`message StringValue { int32 value = 1; }`:                       false,
+		`message StringValue { repeated string value = 1; }`:             false,
+		`message StringValue { optional string value = 1; }`:             false,
+		`message Timestamp { int64 seconds = 1; }`:                       false,
+		`message Any { string type_url = 1; string value = 2; }`:         false,
+		`message StringValue { string value = 1; }`:                      true,
+		`message Duration { int64 s = 1; int32 n = 2; string more = 3;}`: true,
+		`message Other { int32 value = 7; }`:                             true,
+	} {
+		name := strings.Fields(message)[1]
+		c := protocompile.Compiler{Resolver: &protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{
+			"fake.proto":    `syntax = "proto3"; package google.protobuf; ` + message,
+			"service.proto": `syntax = "proto3"; import "fake.proto"; message M { google.protobuf.` + name + ` f = 1; } service S { rpc Do(M) returns (M); }`,
+		})}}
+		compiled, err := c.Compile(t.Context(), "service.proto")
+		require.NoError(t, err)
+		do := compiled[0].Services().ByName("S").Methods().ByName("Do")
+		_, err = Compile(&Rule{Name: "x", On: filter.AtRequest, If: `has(message.f)`, Set: map[string]string{"f": "null"}}, do, nil)
+		if fine {
+			assert.NoError(t, err, message)
+			continue
+		}
+		assert.Equal(t, []string{"the schema has another google.protobuf." + name + " (fake.proto) than there is"}, wrongs(t, err), message)
 	}
 }
 

@@ -73,8 +73,9 @@ func acceptsMessage(m protoreflect.MessageDescriptor, t *cel.Type) bool {
 		return kind == types.TimestampKind
 	case "Duration":
 		return kind == types.DurationKind
-	case "BoolValue", "BytesValue", "DoubleValue", "FloatValue", "Int32Value", "Int64Value", "StringValue", "UInt32Value", "UInt64Value":
-		return acceptsSingular(m.Fields().ByNumber(1), t)
+	}
+	if value := wrapped(m); value != nil {
+		return acceptsSingular(value, t)
 	}
 	return t.TypeName() == string(m.FullName())
 }
@@ -169,13 +170,14 @@ func (s *schema) fill(m *dynamicpb.Message, v ref.Val) error {
 
 // fillWellKnown returns false if nothing special is known of the message.
 func (s *schema) fillWellKnown(m *dynamicpb.Message, v ref.Val) (bool, error) {
-	switch m.Descriptor().Name() {
-	case "BoolValue", "BytesValue", "DoubleValue", "FloatValue", "Int32Value", "Int64Value", "StringValue", "UInt32Value", "UInt64Value":
-		inner, err := scalar(number(m, 1), v)
+	if value := wrapped(m.Descriptor()); value != nil {
+		inner, err := scalar(value, v)
 		if err == nil {
-			m.Set(number(m, 1), inner)
+			m.Set(value, inner)
 		}
 		return true, err
+	}
+	switch m.Descriptor().Name() {
 	case "Timestamp":
 		t, ok := v.(types.Timestamp)
 		if !ok {

@@ -97,6 +97,7 @@ func TestConditions(t *testing.T) {
 		{`value:{string_value:"top secret"}`, `message.value > 3`, `if: column 15: a value is of another type than it must be`},
 		{`any:{type_url:"x/top.secret"}`, `message.any == null`, `if: column 8: a google.protobuf.Any holds a message that is not known, or broken`},
 		{`any:{type_url:"x/demo.v1.Payload" value:"top secret"}`, `message.any == null`, `if: column 8: a google.protobuf.Any holds a message that is not known, or broken`},
+		{`any:{type_url:"x/demo.v1.All" value:"\xc2\x02\x05\n\x01a\x08\x01"}`, `message.any == null`, `if: column 8: a google.protobuf.Any holds a message that is not known, or broken`},
 		{`any:{type_url:"x/demo.v1.Payload"}`, `message.any.secret == "x"`, `if: column 12: no such field`},
 		{``, `has(dyn(message).secret)`, `if: column 4: no such field`},
 		{``, `dyn(message)[message.an_int32] == ""`, `if: column 13: no such field`},

@@ -45,7 +45,10 @@ func (b *builder) sets() {
 func (b *builder) assignable(field string, a *assignment) {
 	fd, e := a.path.last(), a.value
 	if !accepts(fd, e.t) {
-		wrong := &Error{Field: field, Problem: fmt.Sprintf("the field is of type %s, and the expression %s", typeName(fd), cel.FormatCELType(e.t))}
+		wrong := &Error{
+			Field:   field,
+			Problem: fmt.Sprintf("the field is of type %s, and the expression %s", typeName(fd), cel.FormatCELType(e.t)),
+		}
 		switch {
 		case e.t.Kind() == types.IntKind && acceptsSingular(fd, types.DoubleType):
 			wrong.Hint = "a double is written 5.0, and double(x) converts"
@@ -131,9 +134,10 @@ func (b *builder) redactable(p path) (path, *Error) {
 	if value.IsMap() {
 		value = value.MapValue()
 	}
-	if m := value.Message(); m != nil && (m.FullName() == "google.protobuf.StringValue" || m.FullName() == "google.protobuf.BytesValue") {
-		value = m.Fields().ByNumber(1)
-		p = append(p, value)
+	longer := p
+	if m := value.Message(); m != nil && wrapped(m) != nil {
+		value = wrapped(m)
+		longer = append(longer, value)
 	}
 	if value.Kind() != protoreflect.StringKind && value.Kind() != protoreflect.BytesKind {
 		return nil, &Error{
@@ -141,5 +145,5 @@ func (b *builder) redactable(p path) (path, *Error) {
 			Hint:    "use clear",
 		}
 	}
-	return p, nil
+	return longer, nil
 }

@@ -94,6 +94,7 @@ func FuzzEvaluate(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(b)
 	}
+	f.Add([]byte("\xc2\x02\x05\n\x01a\x08\x01")) // makes package proto panic
 	rules := []struct {
 		rule Rule
 		hand func(m byHand) (fails, changed bool)
@@ -205,10 +206,11 @@ func FuzzEvaluate(f *testing.F) {
 		filters = append(filters, compiled)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		in := dynamicpb.NewMessage(md.Input())
-		if (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(b, in) != nil {
+		decoded, err := codec{md.Input()}.Unmarshal(b)
+		if err != nil {
 			return
 		}
+		in := decoded.(*dynamicpb.Message)
 		for i := range rules {
 			hand := proto.Clone(in).(*dynamicpb.Message)
 			fails, changed := rules[i].hand(byHand{hand})

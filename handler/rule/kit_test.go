@@ -178,7 +178,7 @@ func (c codec) Name() string { return string(c.md.FullName()) }
 
 func (c codec) Unmarshal(b []byte) (any, error) {
 	m := dynamicpb.NewMessage(c.md)
-	return m, proto.UnmarshalOptions{AllowPartial: true}.Unmarshal(b, m)
+	return m, (&schema{types: new(protoregistry.Types)}).unmarshal(b, m)
 }
 
 func (c codec) Marshal(b []byte, m any) ([]byte, error) {

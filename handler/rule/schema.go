@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ type absent struct {
 	field   string
 }
 
-func newSchema(base *cel.Env, method protoreflect.MethodDescriptor, t Types) *schema {
+func newSchema(base *cel.Env, method protoreflect.MethodDescriptor, t Types) (*schema, *Error) {
 	s := &schema{types: t, base: base.CELTypeProvider(), adapter: base.CELTypeAdapter()}
 	if t == nil {
 		s.types = new(protoregistry.Types)
@@ -57,7 +58,36 @@ func newSchema(base *cel.Env, method protoreflect.MethodDescriptor, t Types) *sc
 	s.addFile(method.ParentFile(), seen)
 	s.addFile(method.Input().ParentFile(), seen)
 	s.addFile(method.Output().ParentFile(), seen)
-	return s
+	for _, f := range s.files {
+		for i := range f.Messages().Len() {
+			if m := f.Messages().Get(i); !genuine(m) {
+				return nil, &Error{Problem: fmt.Sprintf("the schema has another %s (%s) than there is", m.FullName(), f.Path())}
+			}
+		}
+	}
+	return s, nil
+}
+
+// genuine reports whether a message has the fields that are looked for in one of
+// its name, if CEL has a form of its own for that. A schema may come from a
+// backend, and have anything.
+func genuine(m protoreflect.MessageDescriptor) bool {
+	if types.NewObjectType(string(m.FullName())).Kind() == types.StructKind {
+		return true
+	}
+	linked, err := protoregistry.GlobalTypes.FindMessageByName(m.FullName())
+	if err != nil {
+		return false
+	}
+	for i := range linked.Descriptor().Fields().Len() {
+		want := linked.Descriptor().Fields().Get(i)
+		has := m.Fields().ByNumber(want.Number())
+		if has == nil || has.Kind() != want.Kind() ||
+			has.Cardinality() != want.Cardinality() || has.HasPresence() != want.HasPresence() {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *schema) addFile(f protoreflect.FileDescriptor, seen map[string]bool) {

@@ -82,14 +82,29 @@ func wellKnown(m protoreflect.MessageDescriptor) bool {
 	return m.FullName().Parent() == "google.protobuf"
 }
 
+// wrapped returns the field of the value in a google.protobuf.StringValue and its
+// like, nil for any other message.
+func wrapped(m protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
+	if !wellKnown(m) {
+		return nil
+	}
+	switch m.Name() {
+	case "BoolValue", "BytesValue", "DoubleValue", "FloatValue", "Int32Value", "Int64Value", "StringValue",
+		"UInt32Value", "UInt64Value":
+		return m.Fields().ByNumber(1)
+	}
+	return nil
+}
+
 // fromWellKnown returns nil for a message that is nothing special.
 func (s *schema) fromWellKnown(m protoreflect.Message) ref.Val {
-	switch m.Descriptor().Name() {
-	case "BoolValue", "BytesValue", "DoubleValue", "FloatValue", "Int32Value", "Int64Value", "StringValue", "UInt32Value", "UInt64Value":
+	if value := wrapped(m.Descriptor()); value != nil {
 		if !m.IsValid() {
 			return types.NullValue
 		}
-		return s.singular(number(m, 1), m.Get(number(m, 1)))
+		return s.singular(value, m.Get(value))
+	}
+	switch m.Descriptor().Name() {
 	case "Timestamp":
 		seconds, nanos := secondsAndNanos(m)
 		if seconds > maxUnix || seconds < minUnix {
@@ -117,7 +132,7 @@ func (s *schema) fromWellKnown(m protoreflect.Message) ref.Val {
 // The seconds that a Timestamp can have: from year 1 to year 9999.
 const minUnix, maxUnix = -62135596800, 253402300799
 
-// maxSeconds is what a time.Duration can have, with a second to spare for nanos.
+// maxSeconds is what a time.Duration can have, less what nanos may add.
 const maxSeconds = int64(math.MaxInt64/time.Second) - 3
 
 // number returns the field of that number.
@@ -139,7 +154,7 @@ func (s *schema) fromAny(m protoreflect.Message) ref.Val {
 	if in == nil {
 		return types.WrapErr(errAny)
 	}
-	if err := (proto.UnmarshalOptions{Resolver: s.types, AllowPartial: true}).Unmarshal(m.Get(number(m, 2)).Bytes(), in); err != nil {
+	if err := s.unmarshal(m.Get(number(m, 2)).Bytes(), in); err != nil {
 		return types.WrapErr(errAny)
 	}
 	return s.fromMessage(in.ProtoReflect())
@@ -173,10 +188,22 @@ func (s *schema) transcoded(from protoreflect.Message, to proto.Message) ref.Val
 // transcode copies a message to one whose type has the same name.
 func (s *schema) transcode(from, to proto.Message) error {
 	b, err := proto.MarshalOptions{AllowPartial: true, Deterministic: true}.Marshal(from)
-	if err == nil {
-		err = proto.UnmarshalOptions{Resolver: s.types, AllowPartial: true}.Unmarshal(b, to)
-	}
 	if err != nil {
+		return errBroken
+	}
+	return s.unmarshal(b, to)
+}
+
+// unmarshal decodes a message. It returns an error where package proto panics: of
+// a dynamic message with a map whose entry has its key twice, and the second time
+// none of the key's type (v1.36.12, unmarshalMap).
+func (s *schema) unmarshal(b []byte, m proto.Message) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errBroken
+		}
+	}()
+	if (proto.UnmarshalOptions{Resolver: s.types, AllowPartial: true}).Unmarshal(b, m) != nil {
 		return errBroken
 	}
 	return nil
