@@ -89,7 +89,7 @@ func requireRefused(f *faultProxy, s *rawh2.Stream) {
 // ended it: what is kept for it counts.
 func TestFaultUnreadAnswersCountAsStreams(t *testing.T) {
 	const limit = 4
-	answer := make([]byte, 8<<10)
+	answer := make([]byte, 4<<10) // fits the window that a backend's stream begins with
 	backend := startRaw(t, rawh2.Options{}, func(s *rawh2.Stream) { _ = s.OK(answer) })
 	cfg := faultConfig(backend.Addr())
 	cfg.Limits.StreamsPerConnection = limit

@@ -119,7 +119,7 @@ func (a Attack) Run(ctx context.Context, cfg Config) Result {
 	)
 	for ctx.Err() == nil && res.Connections < maxConns {
 		c, err := dial(ctx, cfg.Addr, pace)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && time.Since(start) < cfg.Duration { // the end of the time may come while dialling
 			res.Failure = fmt.Sprintf("no connection: %v", err)
 		}
 		if err != nil {
