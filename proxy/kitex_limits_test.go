@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 
+	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -47,7 +48,13 @@ func TestKitexLimits(t *testing.T) {
 			for _, c := range claims {
 				t.Run(name+"/"+group+"/"+c.name, func(t *testing.T) {
 					f := startClaimProxy(t, c.script, w)
-					limit := map[string]string{"kitex": c.kitexLimit, "native, streams": c.streamsLimit}[name]
+					limit := ""
+					switch {
+					case w.transport == conf.TransportKitex:
+						limit = c.kitexLimit
+					case w.prepare != nil || w.filters != nil: // on the blocking streams
+						limit = c.streamsLimit
+					}
 					problem := c.problem(f)
 					if problem != "" && limit != "" {
 						t.Skipf("%s; reason: %s", problem, limit)
