@@ -302,11 +302,10 @@ func TestMethodsOfOneMessageKeepToIt(t *testing.T) {
 				switch r.Message {
 				case "rejected":
 					return m.WithRequests([]*echo.EchoRequest{{Message: "!"}}, filter.Reject(codes.Internal, ""), nil)
-				default:
-					return filter.Forward
 				case "more":
+					return m.WithRequests(nil, filter.Forward, []*echo.EchoRequest{{Message: "!"}})
 				}
-				return m.WithRequests(nil, filter.Forward, []*echo.EchoRequest{{Message: "!"}})
+				return filter.Forward
 			}),
 			m.OnResponse(func(_ context.Context, _ *filter.Call, r *echo.EchoReply) filter.Verdict {
 				switch r.Message {

@@ -49,10 +49,8 @@ func (k structKind) method() filter.Method[echo.EchoRequest, echo.EchoReply] {
 }
 
 var (
-	structUnary   = structKinds[0].method()
-	structCollect = structKinds[1].method()
-	structExpand  = structKinds[2].method()
-	structChat    = structKinds[3].method()
+	structUnary = structKinds[0].method()
+	structChat  = structKinds[3].method()
 )
 
 // structDoor is a way for calls to get into a proxy, and out of it.
