@@ -216,7 +216,7 @@ func (o options) defaultTargets() []string {
 	case o.attacks:
 		return runner.AttackTargets
 	}
-	return nil
+	return runner.DefaultTargets
 }
 
 // pickLoads returns scenarios, or attacks if the run is one of those.

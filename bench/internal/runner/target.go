@@ -57,6 +57,7 @@ var Targets = []Target{
 
 // The targets of runs for which no targets are named.
 var (
+	DefaultTargets = []string{"direct", "kitexproxy", "kitexproxy-kitex", "mwitkow", "nghttpx", "haproxy"}
 	ScalingTargets = []string{"kitexproxy", "mwitkow", "nghttpx"}
 	AttackTargets  = []string{"kitexproxy", "kitexproxy-kitex", "nghttpx"}
 )
