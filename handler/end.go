@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
@@ -86,22 +87,33 @@ func (c *call) sendAnswer(e *filter.Ended) error {
 }
 
 // failure says how a call ends that err broke off. Where the call's context
-// has ended, that is why, whatever err the streams made of it.
+// has ended, that is why, whatever err the streams made of it. A backend that
+// keeps the deadline as well may be heard of before that.
 func (c *call) failure(err error) *stream.Failure {
 	var f *stream.Failure
+	client := c.in.Context()
 	switch {
-	case c.ctx.Err() == nil:
+	case c.ctx.Err() == nil && !isLate(c.ctx):
 		return stream.AsFailure(err)
 	case errors.As(context.Cause(c.ctx), &f):
 		return f
-	case errors.Is(c.in.Context().Err(), context.DeadlineExceeded):
+	case errors.Is(client.Err(), context.Canceled):
+		return &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "cancelled by the client"}
+	case isLate(client):
 		return &stream.Failure{
 			Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded,
 			Message: fmt.Sprintf("deadline exceeded before cluster %q had answered", c.target.Cluster.Name),
 		}
 	default:
-		return &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "cancelled by the client"}
+		return failRouteTimeout(c.target)
 	}
+}
+
+// isLate reports whether the deadline of ctx has passed, of which its end may
+// still be under way.
+func isLate(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 func failNoRoute(method string) *stream.Failure {

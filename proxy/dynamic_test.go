@@ -1,7 +1,10 @@
 package proxy_test
 
 import (
+	"bytes"
+	stdgzip "compress/gzip"
 	"context"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -17,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -484,6 +488,46 @@ func TestDynamicCompressedMessages(t *testing.T) {
 	o = d.invokeRaw(t, echoPrefix+"Unary", nil, [][]byte{bomb}, grpc.UseCompressor(gzip.Name))
 	requireFailure(t, o.callResult, codes.ResourceExhausted, stream.MessageTooLarge)
 	d.lives()
+}
+
+// On the wire: what has changed is compressed again, and what has not is as it was.
+func TestDynamicCompressedMessagesStaySo(t *testing.T) {
+	bodies := make(chan []byte, 2)
+	backend := startRaw(t, rawh2.Options{}, func(s *rawh2.Stream) {
+		body, _ := s.AwaitEndStream(s.Context()) // what has come by then is compared
+		bodies <- body
+		_ = s.Status(0, "")
+	})
+	cfg := dynamicConfig(t, backend.Addr(), backend.Addr(), echoSchema+echoRoute(`- {name: a, on: request, if: message.message == "change", set: {message: '"changed"'}}`))
+	f := startFaultProxy(t, cfg)
+	client := f.dial(rawh2.Options{})
+	send := func(text string) (sent, got []byte) {
+		sent = rawh2.Frame(1, asGzip(t, encoded(t, say(text))))
+		s, err := client.NewStream(rawh2.RequestFields(echoPrefix+"Unary", f.addr, rawh2.F("grpc-encoding", "gzip")), false)
+		require.NoError(t, err)
+		require.NoError(t, s.Data(sent, true))
+		require.Equal(t, codes.OK, f.result(s).code)
+		return sent, <-bodies
+	}
+	sent, got := send("stay")
+	require.Equal(t, sent, got)
+	_, got = send("change")
+	require.EqualValues(t, 1, got[0], "the flag")
+	r, err := stdgzip.NewReader(bytes.NewReader(got[stream.PrefixLen:]))
+	require.NoError(t, err)
+	plain, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.Equal(t, "changed", requestOf(t, plain).Message)
+}
+
+func asGzip(t testing.TB, b []byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := stdgzip.NewWriter(&buf)
+	_, err := w.Write(b)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return buf.Bytes()
 }
 
 func TestDynamicUndecodable(t *testing.T) {

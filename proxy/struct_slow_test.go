@@ -198,9 +198,10 @@ func TestStructFilterOfACallThatIsOver(t *testing.T) {
 					structAwait(t, g.reached, "the filter is asked")
 					test.end(s, cancel)
 					structAwait(t, g.ended, "the filter's context ends")
-					require.Equal(t, test.code, structAwait(t, ends, "the call's end").Code)
+					learned := structAwait(t, ends, "the call's end")
+					require.Equal(t, test.code, learned.Code, "%v", learned)
 					end := call.rest()
-					require.Equal(t, test.code, end.code, end.message)
+					require.Equal(t, test.code, end.code, "%s: %s", end.reason, end.message)
 					s.settles()
 				})
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/schema"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -75,4 +76,11 @@ func TestDynamicOpenerEndsWithItsContext(t *testing.T) {
 	_, err := openedBy(b)(ctx)
 	require.EqualError(t, err, "a is down")
 	require.Len(t, b.asked, 1)
+}
+
+// What backends tell does not end the proxy, whatever it makes of the code.
+func TestDynamicPanicOfChangedIsAnError(t *testing.T) {
+	var none *schema.Schema // to have one at all
+	err := new(dynamic).changed(t.Context(), &source{routes: []*dynamicRoute{{}}}, none)
+	require.ErrorContains(t, err, "panic: ")
 }
