@@ -91,15 +91,15 @@ func (c *call) sendAnswer(e *filter.Ended) error {
 // keeps the deadline as well may be heard of before that.
 func (c *call) failure(err error) *stream.Failure {
 	var f *stream.Failure
-	client := c.in.Context()
+	client, ended := c.in.Context(), c.in.Context().Err()
 	switch {
 	case c.ctx.Err() == nil && !isLate(c.ctx):
 		return stream.AsFailure(err)
 	case errors.As(context.Cause(c.ctx), &f):
 		return f
-	case errors.Is(client.Err(), context.Canceled):
+	case ended != nil && !errors.Is(ended, context.DeadlineExceeded):
 		return &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "cancelled by the client"}
-	case isLate(client):
+	case ended != nil || isLate(client):
 		return &stream.Failure{
 			Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded,
 			Message: fmt.Sprintf("deadline exceeded before cluster %q had answered", c.target.Cluster.Name),

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -732,6 +733,25 @@ func TestFiltersOfTheEndAreToldToComeBack(t *testing.T) {
 	<-done
 	require.Equal(t, stream.OK, c.client.end.Status.Code)
 	require.Equal(t, "not too late", c.client.end.Status.Message)
+}
+
+// overdue is a context whose deadline has passed, which nobody has noticed yet.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+type overdueClient struct{ *client }
+
+func (c overdueClient) Context() context.Context { return overdue{c.client.Context()} }
+
+// A backend keeps the deadline, too, and may reset the call before the proxy's own
+// clock has rung.
+func TestBackendsThatNoticeTheDeadlineFirst(t *testing.T) {
+	a := newAnswer(nil, stream.OK)
+	a.header, a.failure = nil, &stream.Failure{Reason: stream.BackendReset, Code: stream.Canceled, Message: "reset with CANCEL"}
+	c := newClient(texts("a"), io.EOF)
+	New(Options{Resolver: routes("one"), Backends: &backends{answers: []*answer{a}}}).Serve(overdueClient{c})
+	requireFails(t, c.end, stream.DeadlineExceeded, stream.DeadlinePassed, `deadline exceeded before cluster "c" had answered`)
 }
 
 // However a call ends, its filters of the end are asked once, and know how.
