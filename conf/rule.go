@@ -91,7 +91,7 @@ type ruleAction struct {
 func (r *Rule) actions() []ruleAction {
 	onMessage := []string{OnRequest, OnResponse}
 	return []ruleAction{
-		{"reject", r.Reject != nil, []string{OnStart, OnRequest, OnHeader, OnResponse}},
+		{"reject", r.Reject != nil, points},
 		{"drop", r.Drop, onMessage},
 		{"set", len(r.Set) > 0, onMessage},
 		{"clear", len(r.Clear) > 0, onMessage},

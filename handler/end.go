@@ -117,10 +117,14 @@ func isLate(ctx context.Context) bool {
 }
 
 func failNoRoute(method string) *stream.Failure {
-	return &stream.Failure{
+	f := &stream.Failure{
 		Reason: stream.NoRoute, Code: stream.Unimplemented,
 		Message: fmt.Sprintf("no route for method %s", method),
 	}
+	if !resolver.WellFormed(method) {
+		f.Message = fmt.Sprintf("%q is no method name, which is like /package.Service/Method", method)
+	}
+	return f
 }
 
 func failNoCluster(method, name string) *stream.Failure {

@@ -51,6 +51,9 @@ type dynamicRoute struct {
 	rules  []rule.Rule
 	chains atomic.Pointer[map[string]*filter.Chain] // by method; nil while the schema has not come
 	absent *filter.Chain                            // until then
+	// unknown is for methods that the schema does not have, nil if those cross as
+	// in mode: frame.
+	unknown *filter.Chain
 }
 
 // newDynamic compiles the schemas that are files, and the rules with them. What
@@ -81,8 +84,13 @@ func (d *dynamic) addRoute(path string, match *conf.Match, action *conf.Action) 
 	r := &dynamicRoute{path: path, match: match, action: action, source: src}
 	for i := range action.Rules {
 		r.rules = append(r.rules, ruleOf(&action.Rules[i]))
+		r.rules[i].Clusters = slices.Sorted(maps.Keys(d.cfg.Clusters))
 	}
 	d.routes[path] = r
+	if r.isForAll() && match != nil && action.Undecodable != conf.UndecodableForward {
+		r.unknown = filter.NewChain("", nil, nil, true, true)
+		r.unknown.Add(filter.New("", filter.AtStart, "not in schema "+strconv.Quote(src.name), src.lacks))
+	}
 	if src.fixed == nil {
 		return d.awaitSchema(r)
 	}
@@ -233,13 +241,18 @@ func (d *dynamic) count(c *compilation) error {
 }
 
 // maxReflected is how many filters backends can make a route have, by telling of
-// methods. Each takes some milliseconds to make, and 10 KiB.
+// methods. Each takes some tenths of a millisecond to make, and 10 KiB.
 const maxReflected = 10_000
 
 // isFor reports whether the ith rule is for a method.
 func (r *dynamicRoute) isFor(i int, method protoreflect.MethodDescriptor) bool {
 	only := r.action.Rules[i].Method
 	return only == "" || only == string(method.Name())
+}
+
+// isForAll reports whether the route has a rule for all its methods.
+func (r *dynamicRoute) isForAll() bool {
+	return slices.ContainsFunc(r.action.Rules, func(rule conf.Rule) bool { return rule.Method == "" })
 }
 
 // wrong returns all that is wrong with a route, with the places in the
@@ -441,7 +454,10 @@ func (d *dynamic) filters(method string, t *resolver.Target) *filter.Chain {
 	if chains == nil {
 		return r.absent
 	}
-	return (*chains)[method]
+	if chain, known := (*chains)[method]; known {
+		return chain
+	}
+	return r.unknown
 }
 
 // methods returns the methods that fixed schemas have and dynamic routes may take.
@@ -543,6 +559,12 @@ func (d *dynamic) close() {
 func (s *source) unavailable(context.Context, *filter.Call, any) filter.Verdict {
 	return filter.Reject(codes.Unavailable, "the schema %q, which the rules of this route need, has not come from the backends of cluster %q yet",
 		s.name, s.asks.Cluster)
+}
+
+// lacks is the filter of calls of methods that a schema does not have, on a route
+// with rules for all methods: to let them through would be to leave those out.
+func (s *source) lacks(_ context.Context, c *filter.Call, _ any) filter.Verdict {
+	return filter.Reject(codes.Unimplemented, "the schema %q, which the rules of this route need, has no method %s", s.name, c.Method())
 }
 
 // openerTo returns what opens calls of the proxy's own to a cluster. Instances

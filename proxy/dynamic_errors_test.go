@@ -67,6 +67,10 @@ func TestDynamicStartErrors(t *testing.T) {
 `,
 			[]string{`proxy.yaml:14:9: routes[0].rules[0].if: "message.mesage == \"x\"" column 8: …"mesage"; did you mean "message"?`},
 		},
+		"a cluster that is not configured": {
+			echoSchema + "routes:\n" + routeOf("method: /kitexproxy.echo.v1.Echo/Unary", "echo", `- {name: a, on: start, cluster: '"othre"'}`),
+			[]string{`proxy.yaml:12:30: routes[0].rules[0].cluster: "\"othre\"" is no cluster that is configured; did you mean "other"?`},
+		},
 		"for all methods of a service, once": {
 			echoSchema + `routes:
   - match: {service: kitexproxy.echo.v1.Echo}

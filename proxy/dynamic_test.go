@@ -208,6 +208,10 @@ func TestDynamicMetadata(t *testing.T) {
 			trailer: map[string][]string{"backend-trailer": {"0OK"}, "internal-trailer": nil},
 		},
 		{
+			name: "a status at the end", rules: `- {name: x, on: end, if: code == 0, reject: {code: DATA_LOSS, message: 'code_name + " it was"'}, metadata: {set: {why: '"x"'}}}`,
+			method: "Chat", requests: says("a"), got: []string{"a"}, code: codes.DataLoss, message: "OK it was", trailer: map[string][]string{"why": {"x"}},
+		},
+		{
 			name: "at the end of a call that fails", rules: `- {name: x, on: end, if: code == 5, metadata: {set: {why: 'code_name + ": " + status_message + " by " + trailer["backend-trailer"]'}}}`,
 			method: "Unary", requests: []*echo.EchoRequest{{Message: "nowhere", FailWith: 5}}, code: codes.NotFound, message: "nowhere",
 			trailer: map[string][]string{"why": {"NOT_FOUND: nowhere by main"}, "backend-trailer": {"main"}},
@@ -412,14 +416,37 @@ func TestDynamicRoutesBeforeTakeTheirMethods(t *testing.T) {
 	require.Len(t, d.invokeRaw(t, "/two.v1.First/Do", nil, [][]byte{size(4)}).messages, 1)
 }
 
+// TestDynamicMethodThatTheSchemaLacks: a rule for all methods of a service is for
+// those as well that only the backend knows, and as it cannot be asked about their
+// messages, they are refused. Where messages may pass it by, so may they.
 func TestDynamicMethodThatTheSchemaLacks(t *testing.T) {
-	d := startDynamic(t, "  old: {files: ["+writeProto(t, `syntax = "proto3"; package kitexproxy.echo.v1;
+	const forAll, forOne = `- {name: a, on: request, reject: {code: ABORTED}}`, `- {name: a, on: request, method: Unary, reject: {code: ABORTED}}`
+	for name, c := range map[string]struct {
+		rules, more string
+		refused     bool
+	}{
+		"rule for all":            {rules: forAll, refused: true},
+		"rule for one":            {rules: forOne},
+		"undecodable messages go": {rules: forAll, more: "    undecodable: forward\n"},
+		"no rules":                {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := startDynamic(t, "  old: {files: ["+writeProto(t, `syntax = "proto3"; package kitexproxy.echo.v1;
 service Echo { rpc Unary(R) returns (R); } message R { string message = 1; }`)+"]}\nroutes:\n"+
-		routeOf("service: kitexproxy.echo.v1.Echo", "old", `- {name: a, on: request, reject: {code: ABORTED}}`))
-	require.Equal(t, codes.Aborted, d.invoke(t, "Unary", nil, say("x")).code)
-	o := d.invokeRaw(t, echoPrefix+"Chat", nil, [][]byte{{0xff}, {0xfe}})
-	require.Equal(t, codes.OK, o.code)
-	require.Equal(t, [][]byte{{0xff}, {0xfe}}, o.messages)
+				routeOf("service: kitexproxy.echo.v1.Echo", "old", c.rules)+c.more)
+			if c.rules != "" {
+				require.Equal(t, codes.Aborted, d.invoke(t, "Unary", nil, say("x")).code)
+			}
+			o := d.invokeRaw(t, echoPrefix+"Chat", nil, [][]byte{{0xff}, {0xfe}})
+			if c.refused {
+				requireFailure(t, o.callResult, codes.Unimplemented, stream.Rejected, `"old"`, echoPrefix+"Chat")
+				d.main.unasked(t)
+				return
+			}
+			require.Equal(t, codes.OK, o.code)
+			require.Equal(t, [][]byte{{0xff}, {0xfe}}, o.messages)
+		})
+	}
 }
 
 func TestDynamicRouteWithoutRules(t *testing.T) {

@@ -51,23 +51,21 @@ func Plan(cfg *conf.Config, opts ...Option) ([]MethodPlan, error) {
 	}
 	var plans []MethodPlan
 	for _, method := range slices.Sorted(maps.Keys(known)) {
-		plans = append(plans, f.plan(method, routes))
+		plans = append(plans, f.plan(method, routes.Resolve(&resolver.Call{Method: method})))
 	}
 	for i := range cfg.Routes {
 		if service := cfg.Routes[i].Match.Service; service != "" {
-			all := f.plan("/"+service+"/", routes)
-			all.Method = "/" + service + "/*"
+			name := "/" + service + "/"
+			all := f.plan(name, routes.Resolve(&resolver.Call{Method: name}))
+			all.Method = name + "*"
 			plans = append(plans, all)
 		}
 	}
-	rest := f.plan("", routes)
-	rest.Method = "*"
-	return append(plans, rest), nil
+	return append(plans, f.plan("*", routes.Default())), nil
 }
 
-func (f filters) plan(method string, routes *resolver.Table) MethodPlan {
+func (f filters) plan(method string, target *resolver.Target) MethodPlan {
 	p := MethodPlan{Method: method}
-	target := routes.Resolve(&resolver.Call{Method: method})
 	if target == nil {
 		return p
 	}

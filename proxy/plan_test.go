@@ -82,7 +82,7 @@ func TestPlanOfDynamicMode(t *testing.T) {
 		{Method: echoPrefix + "Collect", Route: "routes[0]", Mode: conf.ModeFrame, Cluster: "other"},
 		entry("Expand", `start rule "early"`, `request rule "a b"`, `end rule "late"`),
 		entry("Unary", `start rule "early"`, `request rule "a b"`, `end rule "late"`),
-		entry("*"), // none: the schema does not have those methods
+		entry("*", `start not in schema "echo"`),
 		{Method: "*", Route: "default", Mode: conf.ModeDynamic, Cluster: "main", Schema: "schema echo"},
 	}, plans)
 }

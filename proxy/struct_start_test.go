@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -151,4 +153,29 @@ func structShout(_ context.Context, _ *filter.Call, m *echo.EchoRequest) filter.
 func structSigh(_ context.Context, _ *filter.Call, m *echo.EchoReply) filter.Verdict {
 	m.Message += "..."
 	return filter.Changed
+}
+
+// TestStructNoOtherPathToAMethod: servers may take these for the method, so that
+// they must not go past its filters by the default route.
+func TestStructNoOtherPathToAMethod(t *testing.T) {
+	for door, d := range structDoors {
+		t.Run(door, func(t *testing.T) {
+			s := startStructAt(t, d, func(cfg *conf.Config) {
+				cfg.Default = &conf.Action{Cluster: "default", Mode: conf.ModeFrame}
+			}, structUnary.OnStart(func(context.Context, *filter.Call) filter.Verdict { return filter.Reject(codes.Aborted, "no") }))
+			client, err := rawh2.Dial(s.safe(), s.addr, rawh2.Options{})
+			require.NoError(t, err)
+			t.Cleanup(client.Close)
+			for _, path := range []string{"kitexproxy.echo.v1.Echo/Unary", "//kitexproxy.echo.v1.Echo/Unary", "/Unary", "Unary", "/"} {
+				call, err := client.NewStream(rawh2.RequestFields(path, s.addr), false)
+				require.NoError(t, err)
+				_ = call.Data(rawh2.Frame(0, nil), true) // Kitex resets what it does not like
+				if reply, err := call.AwaitReply(s.safe()); err == nil {
+					require.NotEqual(t, "0", reply.Trailer.Get("grpc-status"), path)
+				}
+			}
+			require.Equal(t, codes.Aborted, s.exchange(s.safe(), structKinds[0], "a").code)
+			require.Zero(t, s.backend.got("").calls)
+		})
+	}
 }

@@ -15,3 +15,12 @@ func ServiceOf(method string) string {
 	}
 	return rest[:i]
 }
+
+// WellFormed reports whether method is a full method name: a slash, the service,
+// a slash and the method, which may be empty (gRPC over HTTP/2, Path). Servers
+// disagree about what others mean, some of which take the first slash for
+// optional: such a call would pass by the route of the method that it reaches.
+func WellFormed(method string) bool {
+	service := ServiceOf(method)
+	return service != "" && service[0] != '/'
+}

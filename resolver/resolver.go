@@ -109,9 +109,17 @@ func newTarget(route string, a *conf.Action, clusters map[string]*Cluster) *Targ
 	}
 }
 
-// Resolve returns the target of a call, nil when no route matches. The cost
-// does not depend on the number of routes, and nothing is allocated.
+// Default returns the target of calls that no route matches, nil if there is
+// none.
+func (t *Table) Default() *Target { return t.fallback }
+
+// Resolve returns the target of a call, nil when no route matches; none does
+// unless the method is WellFormed. The cost does not depend on the number of
+// routes, and nothing is allocated.
 func (t *Table) Resolve(c *Call) *Target {
+	if !WellFormed(c.Method) {
+		return nil
+	}
 	byMethod, okMethod := t.methods[c.Method]
 	byService, okService := t.services[ServiceOf(c.Method)]
 	switch {

@@ -51,6 +51,19 @@ func TestFirstMatchWins(t *testing.T) {
 	require.Equal(t, "a", clusterOf(twice, "/x.Y/Z"))
 }
 
+// TestMalformedMethodsHaveNoRoute: what is no method name must not go past the
+// routes by the default.
+func TestMalformedMethodsHaveNoRoute(t *testing.T) {
+	routes := table(true, byService("x.Y", "a"))
+	for _, method := range []string{"", "/", "//", "///", "x.Y/Z", "/x.Y", "//x.Y/Z", "///x.Y/Z", "x.Y", "*"} {
+		require.Empty(t, clusterOf(routes, method), "%q", method)
+	}
+	for _, method := range []string{"/x.Z/Y", "/x.Y/Z/more", "/x/"} {
+		require.Equal(t, "rest", clusterOf(routes, method), "%q", method)
+	}
+	require.Equal(t, routes.Default(), routes.Resolve(&Call{Method: "/x.Z/Y"}))
+}
+
 func TestNoRouteWithoutDefault(t *testing.T) {
 	routes := table(false, byService("x.Y", "a"))
 	for _, method := range []string{"/x.Z/Y", "", "/", "//", "x.Y/Z", "/x.Y", "/x.Y/Z/more", "/x.y/Z"} {
@@ -72,7 +85,7 @@ func TestCallsTakeTurnsAndTryEveryInstance(t *testing.T) {
 		Clusters: map[string]*conf.Cluster{"c": {Instances: []string{"one", "two", "three"}}},
 		Default:  &conf.Action{Cluster: "c"},
 	}
-	c := New(cfg).Resolve(&Call{}).Cluster
+	c := New(cfg).Resolve(&Call{Method: "/x.Y/Z"}).Cluster
 	require.Equal(t, 3, c.Instances())
 	for _, first := range []string{"one", "two", "three", "one"} {
 		start := c.Start()

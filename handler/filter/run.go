@@ -382,7 +382,12 @@ func restated(s *stream.Status) []byte {
 	return b
 }
 
-func mistake(f *Filter, what string) error { return failed("filter %s: %s", f.name, what) }
+func mistake(f *Filter, what string) error {
+	if f.req == nil { // New's name says what it is
+		return failed("%s: %s", f.name, what)
+	}
+	return failed("filter %s: %s", f.name, what)
+}
 
 func failed(format string, args ...any) error {
 	return &stream.Failure{Reason: stream.FilterFailed, Code: stream.Internal, Message: fmt.Sprintf(format, args...)}

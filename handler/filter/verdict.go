@@ -58,6 +58,10 @@ func Reject(code codes.Code, format string, args ...any) Verdict {
 	return Verdict{action: reject, status: stream.Status{Code: stream.Code(code), Message: fmt.Sprintf(format, args...)}}
 }
 
+// Fail ends the call with INTERNAL, as for a filter that panicked: it could not
+// decide. The client is told err, and operators see filter-failed.
+func Fail(err error) Verdict { return Verdict{mistaken: err} }
+
 // WithDetails adds details to the status of a rejection.
 func (v Verdict) WithDetails(details ...proto.Message) Verdict {
 	s := &status.Status{Code: int32(v.status.Code), Message: v.status.Message}

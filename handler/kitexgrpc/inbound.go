@@ -69,10 +69,10 @@ func (in *inbound) Peer() net.Addr           { return in.tr.RemoteAddr() }
 
 func (in *inbound) Complete() bool { return requestComplete(in.s) }
 
-// Ready cannot tell, and need not: Kitex's transport flushes by itself.
-func (in *inbound) Ready(int) bool { return true }
+// Ready cannot tell; at worst something is flushed that could have waited.
+func (in *inbound) Ready(int) bool { return false }
 
-// Flush does nothing; see Ready.
+// Flush does nothing: Kitex's transport flushes by itself.
 func (in *inbound) Flush() {}
 
 func (in *inbound) Read(p []byte) error {

@@ -88,10 +88,10 @@ func (o *outbound) checkCode() error {
 	}
 }
 
-// Ready cannot tell, and need not: Kitex's transport flushes by itself.
-func (o *outbound) Ready(int) bool { return true }
+// Ready cannot tell; at worst something is flushed that could have waited.
+func (o *outbound) Ready(int) bool { return false }
 
-// Flush does nothing; see Ready.
+// Flush does nothing: Kitex's transport flushes by itself.
 func (o *outbound) Flush() {}
 
 func (o *outbound) Write(b []byte, last bool) error {

@@ -3,6 +3,7 @@ package rule
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -81,12 +82,27 @@ func (b *builder) build() {
 	}
 	if b.rule.Cluster != "" {
 		b.program.cluster = b.typed("cluster", b.rule.Cluster, types.StringType)
+		b.knownCluster(b.program.cluster)
 	}
 	b.metadata()
 	b.sets()
 	b.program.clears = b.paths("clear", b.rule.Clear, b.clearable)
 	b.program.redacts = b.paths("redact", b.rule.Redact, b.redactable)
 	b.ending()
+}
+
+// knownCluster checks a cluster that is known already.
+func (b *builder) knownCluster(e *expression) {
+	if e == nil || b.rule.Clusters == nil {
+		return
+	}
+	name, ok := e.literal.(types.String)
+	if ok && !slices.Contains(b.rule.Clusters, string(name)) {
+		b.add(&Error{
+			Field: "cluster", Problem: "is no cluster that is configured",
+			Hint: didYouMean(string(name), b.rule.Clusters),
+		})
+	}
 }
 
 // combinations checks what a rule does at its point.

@@ -2,6 +2,7 @@ package rule
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"testing"
@@ -250,6 +251,11 @@ func (c *testCall) pass(d filter.Direction, m proto.Message) string {
 func (c *testCall) ended(err error) string {
 	c.t.Helper()
 	var ended *filter.Ended
+	var failed *stream.Failure
+	if errors.As(err, &failed) {
+		require.Equal(c.t, stream.FilterFailed, failed.Reason)
+		return failed.Code.String() + ": " + failed.Message
+	}
 	require.ErrorAs(c.t, err, &ended)
 	s := ended.Trailer.Status
 	return s.Code.String() + ": " + s.Message

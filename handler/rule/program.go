@@ -49,7 +49,7 @@ func (p *program) ask(_ context.Context, c *filter.Call, m any) filter.Verdict {
 	met, err := p.decide(r)
 	switch {
 	case err != nil:
-		return filter.Reject(codes.Internal, "rule %q: %v", p.name, err)
+		return filter.Fail(err)
 	case !met:
 		return filter.Forward
 	case p.drop:

@@ -17,6 +17,9 @@ type Rule struct {
 	// Cluster is a string, the name of the cluster that the call goes to; at
 	// start and request. It is not asked for any but the first message.
 	Cluster string
+	// Clusters are the names of the clusters that there are, for Cluster to be
+	// checked where it is a text; nil if they are not known.
+	Clusters []string
 	// Set has values for fields of the message, by paths such as "a.b.c".
 	// Messages on the way are created. null clears a field that is a message.
 	Set map[string]string

@@ -25,7 +25,7 @@ type LiveOptions struct {
 	Timeout time.Duration
 	// Changed, if set, is called with each schema that is not like the one
 	// before, and before Current returns it. An error refuses the schema, and is
-	// like one of the fetch. It must not call Close.
+	// like one of the fetch; it is not asked again about the same one. It must not call Close.
 	Changed func(*Schema) error
 	// Logger is told when fetching begins to fail, when it fails for another
 	// reason and when it is well again. Default slog.Default().
@@ -48,6 +48,9 @@ type Live struct {
 
 	mu      sync.Mutex
 	problem error // of the last fetch
+
+	refused *Schema // by Changed, last; for the goroutine that fetches
+	refusal error
 }
 
 // NewLive starts to fetch a schema. fetch has to return soon after its context
@@ -137,11 +140,16 @@ func (l *Live) update(ctx context.Context) error {
 	if s.same(before) {
 		return nil
 	}
+	if s.same(l.refused) {
+		return l.refusal
+	}
 	if l.opts.Changed != nil {
 		if err := l.opts.Changed(s); err != nil {
-			return fmt.Errorf("the schema has changed, and the new one is refused: %w", err)
+			l.refused, l.refusal = s, fmt.Errorf("the schema has changed, and the new one is refused: %w", err)
+			return l.refusal
 		}
 	}
+	l.refused, l.refusal = nil, nil
 	l.current.Store(s)
 	if before == nil {
 		close(l.first)
