@@ -149,7 +149,7 @@ func (f *frames) fill(b []byte) error {
 func (f *frames) tooLarge(length uint32) error {
 	return &stream.Failure{
 		Reason: stream.MessageTooLarge, Code: stream.ResourceExhausted,
-		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", f.direction.name, length, f.limit),
+		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message, or message_limit of the route)", f.direction.name, length, f.limit),
 	}
 }
 

@@ -117,6 +117,21 @@ func TestFaultResponseTooLarge(t *testing.T) {
 	f.lives()
 }
 
+// TestFaultMessageLimitOfARoute: it holds instead of limits.message, in whatever
+// mode the route is.
+func TestFaultMessageLimitOfARoute(t *testing.T) {
+	backend := startRaw(t, rawh2.Options{}, echoRaw)
+	cfg := faultConfig(backend.Addr())
+	cfg.Limits.Message = messageLimit
+	cfg.Default.MessageLimit = 10
+	f := startFaultProxy(t, cfg)
+	requireOK(t, f.call(f.safe(), faultMethod, make([]byte, 10)), make([]byte, 10))
+	s := f.open(f.dial(rawh2.Options{}), faultMethod)
+	require.NoError(t, s.Data(rawh2.Frame(0, make([]byte, 11)), true))
+	requireFailure(t, f.result(s), codes.ResourceExhausted, stream.MessageTooLarge, "11 bytes", "10 bytes")
+	f.lives()
+}
+
 func TestFaultTruncatedRequest(t *testing.T) {
 	parts := map[string][]byte{
 		"inside the message":  append(rawh2.Prefix(0, 100), "ten bytes."...),

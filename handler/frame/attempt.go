@@ -67,13 +67,13 @@ func (a *attempt) Data(b []byte, last bool) {
 		return
 	}
 	defer a.flush()
-	tooLong, before := c.answers.scan(b, c.relay.MaxMessage)
+	tooLong, before := c.answers.scan(b, c.maxMessage)
 	sent := c.client.WriteData(b[:before], false)
 	a.s.CreditWithin(sent, c.share(), sent == before)
 	switch {
 	case tooLong > 0:
 		response := fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name, a.address)
-		c.fail(messageTooLarge(response, tooLong, c.relay.MaxMessage))
+		c.fail(messageTooLarge(response, tooLong, c.maxMessage))
 	case last:
 		c.fail(a.protocol("the response ends without trailers"))
 	}

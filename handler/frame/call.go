@@ -21,6 +21,8 @@ type call struct {
 	client *h2.Stream
 	target *resolver.Target
 	start  uint32 // where in the cluster the call began
+	// maxMessage is the longest message in bytes that is let through; 0: any.
+	maxMessage uint32
 
 	// mu is held while an event is handled. Streams are used with it held,
 	// never flushed.
@@ -45,7 +47,11 @@ type call struct {
 }
 
 func newCall(r *Relay, s *h2.Stream, target *resolver.Target) *call {
-	return &call{relay: r, client: s, target: target, start: target.Cluster.Start()}
+	c := &call{relay: r, client: s, target: target, start: target.Cluster.Start(), maxMessage: r.MaxMessage}
+	if target.MaxMessage > 0 {
+		c.maxMessage = target.MaxMessage
+	}
+	return c
 }
 
 // setDeadline starts the clock of a call that has a deadline. It reports false

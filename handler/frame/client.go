@@ -42,8 +42,8 @@ func (f *fromClient) Data(b []byte, last bool) {
 // checkRequest looks at a part of the request, and ends the call if that breaks
 // a rule. It needs mu.
 func (c *call) checkRequest(b []byte, last bool) bool {
-	if n, _ := c.requests.scan(b, c.relay.MaxMessage); n > 0 {
-		c.fail(messageTooLarge("the request", n, c.relay.MaxMessage))
+	if n, _ := c.requests.scan(b, c.maxMessage); n > 0 {
+		c.fail(messageTooLarge("the request", n, c.maxMessage))
 	} else if last && c.requests.inside() {
 		c.fail(&stream.Failure{
 			Reason: stream.RequestMalformed, Code: stream.Internal, Message: "the request ends inside a message",

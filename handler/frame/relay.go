@@ -22,7 +22,8 @@ type Relay struct {
 type Options struct {
 	Backends *h2grpc.Backends
 	// MaxMessage is the longest message in bytes that is let through in either
-	// direction, as it crosses the wire. 0 means no limit.
+	// direction, as it crosses the wire, unless the target says otherwise. 0
+	// means no limit.
 	MaxMessage uint32
 	// MaxHeld is how many bytes the calls of a client's connection may hold in
 	// each direction, together, beyond the window that each begins with.

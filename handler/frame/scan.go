@@ -50,6 +50,6 @@ func (s *scanner) inside() bool { return s.left > 0 || s.have > 0 }
 func messageTooLarge(name string, length, limit uint32) *stream.Failure {
 	return &stream.Failure{
 		Reason: stream.MessageTooLarge, Code: stream.ResourceExhausted,
-		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message)", name, length, limit),
+		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message, or message_limit of the route)", name, length, limit),
 	}
 }
