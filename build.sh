@@ -114,7 +114,7 @@ task_fuzz() {
   local file target found=0
   while IFS=: read -r file target; do
     found=1
-    show go test -run '^$' -fuzz "^${target#func }\$" -fuzztime "${FUZZTIME:-10s}" "$@" "$(dirname "$file")"
+    show go test -run '^$' -fuzz "^${target#func }\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 100x "$@" "$(dirname "$file")"
   done < <(grep -rEo --include='*_test.go' --exclude-dir=bench '^func Fuzz[A-Za-z0-9_]*' . | sort)
   if [ "$found" -eq 0 ]; then say "there are no fuzz targets"; fi
 }
