@@ -70,11 +70,11 @@ func readPieces(stream receiver) error {
 
 // heldBack waits until taken no longer grows, and returns it. Being blocked is
 // not an event, so this looks at the clock: a sender that gets nowhere for
-// half a second counts as blocked. On a machine so slow that this is wrong,
+// a while counts as blocked. On a machine so slow that this is wrong,
 // the test claims less than it could; it does not fail.
 func heldBack(ctx context.Context, t *testing.T, taken *atomic.Int64) int64 {
 	t.Helper()
-	const still, every = 500 * time.Millisecond, 10 * time.Millisecond
+	const still, every = 200 * time.Millisecond, 10 * time.Millisecond
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	last, unchanged := int64(-1), time.Duration(0)

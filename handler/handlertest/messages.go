@@ -225,7 +225,7 @@ func (s *suite) largeResponse(t *testing.T) {
 
 // idle is how long the idle stream is left alone: longer than what anybody
 // would call a hiccup, shorter than a reader of test output gets restless.
-const idle = 1500 * time.Millisecond
+const idle = 500 * time.Millisecond
 
 // idleStream: a stream on which nothing happens stays open. It takes real
 // time, so a -short run leaves it out.
