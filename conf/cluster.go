@@ -1,13 +1,16 @@
 package conf
 
+import "reflect"
+
 // Cluster is a named set of backend instances that answer alike. The instances
-// are either listed or discovered.
+// are either listed or discovered. NewCluster returns one with the defaults.
 type Cluster struct {
 	// Instances are the backends' addresses: "host:port" or
 	// "unix:///path/to/socket". One of Instances and Discovery is set.
 	Instances []string `yaml:"instances,omitempty"`
-	// Weights give listed instances a share of calls by address: 0 to 1000,
-	// default 1. Discovered ones bring their own.
+	// Weights give listed instances a share of calls by address, as that is
+	// written in Instances: 0 to 1000, default 1; not 0 for all. Discovered ones
+	// bring their own.
 	Weights map[string]int `yaml:"weights,omitempty"`
 	// Discovery finds the instances.
 	Discovery *Discovery `yaml:"discovery,omitempty"`
@@ -33,6 +36,9 @@ type Cluster struct {
 	TLS *ClusterTLS `yaml:"tls,omitempty"`
 }
 
+// Equal reports whether two clusters are configured alike. It takes nil.
+func (c *Cluster) Equal(other *Cluster) bool { return reflect.DeepEqual(c, other) }
+
 // The values of Cluster.Balance.
 const (
 	// BalanceRoundRobin gives calls to instances in turn, by weight.
@@ -47,12 +53,13 @@ const (
 	BalanceHash = "hash"
 )
 
-// HashOn is what of a call decides about the instance; one field is set. Calls
-// that do not have it go to instances in turn.
+// HashOn is what of a call decides about the instance; exactly one field is set.
+// Calls that do not have it go to instances in turn.
 type HashOn struct {
-	// Metadata is a key.
+	// Metadata is a key, lower-case if it comes from a file.
 	Metadata string `yaml:"metadata,omitempty"`
-	// Field is the path of a field of the first message. It needs ModeDynamic.
+	// Field is the path of a field of the first message. All routes to the cluster
+	// need ModeDynamic.
 	Field string `yaml:"field,omitempty"`
 	// Peer is true for the client's IP address.
 	Peer bool `yaml:"peer,omitempty"`
@@ -65,7 +72,8 @@ type Discovery struct {
 	// File is a YAML or JSON file with a list of addresses, or of maps with
 	// "address" and "weight". It is read again when it changes.
 	File string `yaml:"file,omitempty"`
-	// DNS is "name:port": an instance for each address of the name.
+	// DNS is "name:port": an instance for each address of the name, which is not
+	// an IP address.
 	DNS string `yaml:"dns,omitempty"`
 	// Etcd has the instances that Kitex servers register there (kitex-contrib,
 	// registry-etcd).
@@ -73,7 +81,8 @@ type Discovery struct {
 	// Registry is the name of a discovery.Resolver of Kitex that the program was
 	// given (proxy.WithRegistry).
 	Registry string `yaml:"registry,omitempty"`
-	// Service is the name to ask Etcd or Registry for; required with those.
+	// Service is the name to ask Etcd or Registry for; required with those, and an error
+	// with others.
 	Service string `yaml:"service,omitempty"`
 	// Refresh is how often the source is asked again: 1s to 24h. Default 5s.
 	// Files and etcd tell of changes, and are asked all the same.
@@ -86,7 +95,7 @@ type Etcd struct {
 	Endpoints []string `yaml:"endpoints"`
 	// Prefix is what keys of services begin with. Default "kitex/registry-etcd".
 	Prefix string `yaml:"prefix,omitempty"`
-	// Username and PasswordFile are for etcd with authentication.
+	// Username and PasswordFile are for etcd with authentication. Both or none.
 	Username     string `yaml:"username,omitempty"`
 	PasswordFile string `yaml:"password_file,omitempty"`
 	// TLS encrypts the connections. Default nil: plaintext.
@@ -100,7 +109,7 @@ type Health struct {
 	// Eject leaves out for a while those whose calls fail. Default nil: none.
 	Eject *Eject `yaml:"eject,omitempty"`
 	// SlowStart is how long an instance that is new, or back, takes to get its
-	// whole share of calls. Default 0: none.
+	// whole share of calls: up to 1h. Default 0: no time.
 	SlowStart Duration `yaml:"slow_start,omitempty"`
 }
 
@@ -120,7 +129,8 @@ type HealthCheck struct {
 }
 
 // Eject takes out instances whose calls fail with UNAVAILABLE, INTERNAL, UNKNOWN,
-// DATA_LOSS or DEADLINE_EXCEEDED of their own, or get no answer.
+// DATA_LOSS or DEADLINE_EXCEEDED of their own, or get no answer. One of Consecutive
+// and FailurePercent at least is set.
 type Eject struct {
 	// Consecutive is how many failures in a row take an instance out, 1 to 1000;
 	// 0: none do. Default 5.
@@ -143,18 +153,18 @@ type Eject struct {
 // ClusterPool is how long connections to instances are kept.
 type ClusterPool struct {
 	// TTL is how old a connection gets before another one takes its place; its
-	// calls go on. Default 0: any age.
+	// calls go on: 100ms to 720h. Default 0: any age.
 	TTL Duration `yaml:"ttl,omitempty"`
-	// Idle is how many connections without a call an instance keeps, up to
-	// Connections. Default -1: all, until Timeouts.IdleConnection.
-	Idle int `yaml:"idle"`
+	// Idle is how many connections without a call an instance keeps, 0 to
+	// Connections. Default nil: all, until Timeouts.IdleConnection.
+	Idle *int `yaml:"idle,omitempty"`
 	// StreamsPerConnection is how many calls a connection has at a time, 1 to
 	// 2147483647; 0 (the default): as many as the backend allows.
 	StreamsPerConnection int `yaml:"streams_per_connection,omitempty"`
 }
 
-// ClusterLimits bound what a cluster takes at a time. A call beyond them ends at
-// once. 0, the default, is no limit.
+// ClusterLimits bound what a cluster takes at a time, 1 to 2147483647. A call beyond
+// them ends at once. 0, the default, is no limit.
 type ClusterLimits struct {
 	// Calls is how many may be under way; one more is RESOURCE_EXHAUSTED.
 	Calls int `yaml:"calls,omitempty"`
@@ -173,7 +183,8 @@ type ClusterTLS struct {
 	Cert string `yaml:"cert,omitempty"`
 	Key  string `yaml:"key,omitempty"`
 	// ServerName is what the backend's certificate must be for, and what it is
-	// asked for (SNI). Default "": the host of its address.
+	// asked for (SNI). Default "": the host of its address; required for sockets,
+	// which have none.
 	ServerName string `yaml:"server_name,omitempty"`
 	// MinVersion is "1.2" (the default, which "" stands for) or "1.3".
 	MinVersion string `yaml:"min_version,omitempty"`

@@ -1,8 +1,8 @@
 // Package conf turns a YAML file into a valid, read-only Config.
 //
-// Loading goes default -> strict decode -> validate -> resolve paths. Every
-// problem is reported with file, line, field, value and what would be valid; an
-// unknown key with the nearest known one.
+// Loading goes default -> strict decode -> validate -> resolve paths and make keys
+// of metadata lower-case. Every problem is reported with file, line, field, value and
+// what would be valid; an unknown key with the nearest known one.
 package conf
 
 import "time"

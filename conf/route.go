@@ -1,9 +1,12 @@
 package conf
 
+import "slices"
+
 // Route sends the calls that match to a cluster.
 type Route struct {
 	// Name is for people, in messages and figures: one line, up to 63 characters,
-	// unique. Default "": "routes[3]", by its place.
+	// unique. Default "": "routes[3]", by its place. Names of that form, and
+	// "default", are taken.
 	Name string `yaml:"name,omitempty"`
 	// Match selects calls.
 	Match Match `yaml:"match"`
@@ -27,7 +30,7 @@ type Match struct {
 	Authority string `yaml:"authority,omitempty"`
 	// Metadata are what the call's metadata must be like, all of them.
 	Metadata []MetadataMatch `yaml:"metadata,omitempty"`
-	// Peer are networks, "10.0.0.0/8" or an IP address; the client is in one of
+	// Peer are networks, "10.0.0.0/8", or IP addresses; the client is in one of
 	// them.
 	Peer []string `yaml:"peer,omitempty"`
 }
@@ -36,7 +39,8 @@ type Match struct {
 // one of Exact, Prefix, Regexp and Present is set. Values of a key that occurs more
 // than once match if one of them does.
 type MetadataMatch struct {
-	// Key is compared without regard to case.
+	// Key is compared without regard to case, and lower-case if it comes from a
+	// file.
 	Key string `yaml:"key"`
 	// Exact is the value.
 	Exact *string `yaml:"exact,omitempty"`
@@ -53,7 +57,8 @@ type Action struct {
 	// Cluster is the name of the cluster that answers. One of Cluster and Split is
 	// set.
 	Cluster string `yaml:"cluster,omitempty"`
-	// Split spreads calls over clusters, by weight.
+	// Split spreads calls over clusters, by weight. Some weight is more than 0, and
+	// each cluster is there once.
 	Split []WeightedCluster `yaml:"split,omitempty"`
 	// Mirror sends copies of calls elsewhere. Default nil: none.
 	Mirror *Mirror `yaml:"mirror,omitempty"`
@@ -68,7 +73,7 @@ type Action struct {
 	// limit.
 	UnaryTimeout Duration `yaml:"unary_timeout,omitempty"`
 	// IdleTimeout is how long a call may be without a message in either
-	// direction. Default 0: no limit.
+	// direction, up to 720h. Default 0: no limit.
 	IdleTimeout Duration `yaml:"idle_timeout,omitempty"`
 	// RequestMetadata changes the metadata for the backend.
 	RequestMetadata HeaderChanges `yaml:"request_metadata,omitempty"`
@@ -95,6 +100,21 @@ type Action struct {
 	Rules []Rule `yaml:"rules"`
 }
 
+// Clusters returns the names of the clusters that the action sends calls to, each
+// once. What gets copies of them, and what rules choose, is not among them.
+func (a *Action) Clusters() []string {
+	var names []string
+	if a.Cluster != "" {
+		names = append(names, a.Cluster)
+	}
+	for _, s := range a.Split {
+		if !slices.Contains(names, s.Cluster) {
+			names = append(names, s.Cluster)
+		}
+	}
+	return names
+}
+
 // WeightedCluster is one of those that a route spreads its calls over.
 type WeightedCluster struct {
 	// Cluster is its name.
@@ -113,8 +133,9 @@ type Mirror struct {
 }
 
 // HeaderChanges are what a route does to metadata: first Remove, then Set, then
-// Add. Keys are compared without regard to case; values are text, and of keys that
-// end in "-bin" base64.
+// Add. Keys are compared without regard to case, and lower-case if they come from a
+// file; none is of those that HTTP/2 and gRPC use themselves. Values are printable
+// ASCII without a space at the ends, and of keys that end in "-bin" base64.
 type HeaderChanges struct {
 	// Set gives keys one value each, in place of those they have.
 	Set map[string]string `yaml:"set,omitempty"`
@@ -130,8 +151,8 @@ func (h *HeaderChanges) IsEmpty() bool { return len(h.Set)+len(h.Add)+len(h.Remo
 // Retry says which calls are sent again, as gRPC's own clients do by a retry
 // policy (gRPC proposal A6): never once a response header has gone to the client.
 type Retry struct {
-	// Codes are the statuses of a backend that another attempt is made after.
-	// Default [UNAVAILABLE].
+	// Codes are the statuses of a backend that another attempt is made after; at
+	// least one. Default [UNAVAILABLE].
 	Codes []Code `yaml:"codes"`
 	// Attempts is how often a call is sent at most, 2 to 10, the first time
 	// included. Default 3.
@@ -140,11 +161,11 @@ type Retry struct {
 	// each further one up to MaxBackoff, and is drawn at random from 0.8 to 1.2
 	// times that. Default 25ms.
 	Backoff Duration `yaml:"backoff"`
-	// MaxBackoff is the longest pause, up to 10m. Default 1s.
+	// MaxBackoff is the longest pause: Backoff to 10m. Default 1s.
 	MaxBackoff Duration `yaml:"max_backoff"`
 	// AttemptTimeout is how long an attempt may take to get its response's
-	// headers, up to 720h; DEADLINE_EXCEEDED is among Codes then. Default 0: no
-	// limit of its own.
+	// headers, up to 720h; DEADLINE_EXCEEDED must be among Codes then. Default
+	// 0: no limit of its own.
 	AttemptTimeout Duration `yaml:"attempt_timeout,omitempty"`
 	// Buffer is how much of a request is kept for sending it again, 0 to 64MiB. A
 	// call that has sent more gets no other attempt. Default 64KiB.

@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,33 +19,80 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 	"github.com/kitexproxy/kitexproxy/handler/kitexhost"
+	"github.com/kitexproxy/kitexproxy/handler/secure"
 )
 
 // servers are the Kitex servers of a proxy, one for each listener.
 type servers struct {
-	list    []server.Server
-	exit    chan error // closed to make them drain and stop
-	once    sync.Once
+	relay   *Relay
+	failed  chan error // gets the error of a server that ends by itself
 	running sync.WaitGroup
+
+	mu   sync.Mutex
+	list []*front
 }
 
-func newServers(r *Relay, listeners []net.Listener) *servers {
-	s := &servers{exit: make(chan error)}
-	for _, ln := range listeners {
-		s.list = append(s.list, newServer(r, ln, s.exit))
+// front is one listener with its server.
+type front struct {
+	cfg  conf.Listener
+	ln   net.Listener
+	svr  server.Server
+	exit chan error // closed to make it drain and stop
+}
+
+// wantsCertificate reports whether clients without a certificate are refused.
+func (f *front) wantsCertificate() bool {
+	t := f.cfg.TLS
+	return t != nil && t.ClientCA != "" && t.ClientCertificate != conf.ClientCertificateOptional
+}
+
+func newServers(r *Relay) *servers { return &servers{relay: r, failed: make(chan error, 1)} }
+
+// open binds a listener. Nobody serves it yet.
+func (s *servers) open(l conf.Listener) (*front, error) {
+	encryption, err := listenerTLS(l, s.relay.log)
+	if err != nil {
+		return nil, err
 	}
-	return s
+	ln, err := listen(l.Address)
+	if err != nil {
+		return nil, err
+	}
+	f := &front{cfg: l, ln: ln, exit: make(chan error)}
+	f.svr = server.NewServer(append(s.relay.serverOptions(encryption),
+		server.WithListener(ln),
+		server.WithExitSignal(func() <-chan error { return f.exit }),
+	)...)
+	registerPlaceholder(f.svr)
+	return f, nil
 }
 
-// newServer returns a Kitex server on ln that hands every call to the relay. It
-// stops when exit is closed.
-func newServer(r *Relay, ln net.Listener, exit <-chan error) server.Server {
-	svr := server.NewServer(append(r.ServerOptions(),
-		server.WithListener(ln),
-		server.WithExitSignal(func() <-chan error { return exit }),
-	)...)
-	registerPlaceholder(svr)
-	return svr
+// listenerTLS returns how a listener encrypts, nil for plaintext.
+func listenerTLS(l conf.Listener, log *slog.Logger) (*tls.Config, error) {
+	if l.TLS == nil {
+		return nil, nil
+	}
+	c, err := secure.Server(l.TLS, log)
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: tls: %w", l.Address, err)
+	}
+	return c, nil
+}
+
+// openAll binds listeners, all or none.
+func (s *servers) openAll(listeners []conf.Listener) ([]*front, error) {
+	var opened []*front
+	for _, l := range listeners {
+		f, err := s.open(l)
+		if err != nil {
+			for _, f := range opened {
+				_ = f.ln.Close()
+			}
+			return nil, err
+		}
+		opened = append(opened, f)
+	}
+	return opened, nil
 }
 
 // ServerOptions returns the options that make a Kitex server take calls as
@@ -50,20 +101,25 @@ func newServer(r *Relay, ln net.Listener, exit <-chan error) server.Server {
 // time that lets the relay end the calls. Kitex services registered with it are
 // served as ever. A server with options of its own needs none but
 // WithGRPCUnknownServiceHandler.
-func (r *Relay) ServerOptions() []server.Option {
+func (r *Relay) ServerOptions() []server.Option { return r.serverOptions(nil) }
+
+// serverOptions is ServerOptions for a listener that encrypts, unless encryption is
+// nil.
+func (r *Relay) serverOptions(encryption *tls.Config) []server.Option {
 	common := []server.Option{
 		server.WithGRPCUnknownServiceHandler(r.Unknown),
 		// The relay ends the calls in time; Kitex would only cut them off.
 		server.WithExitWaitTime(time.Duration(r.cfg.Timeouts.Shutdown) + kitexExitMargin),
 	}
 	if r.native != nil {
-		return append(common, r.nativeOptions()...)
+		return append(common, r.nativeOptions(encryption)...)
 	}
-	return append(common, r.kitexOptions()...)
+	return append(common, r.kitexOptions(encryption)...)
 }
 
-func (r *Relay) transServer() *kitexhost.TransServer {
+func (r *Relay) transServer(encryption *tls.Config) *kitexhost.TransServer {
 	return &kitexhost.TransServer{
+		TLS:              encryption,
 		MaxConnections:   r.cfg.Limits.Connections,
 		HandshakeTimeout: time.Duration(r.cfg.Timeouts.Keepalive),
 		Logger:           r.log,
@@ -71,17 +127,17 @@ func (r *Relay) transServer() *kitexhost.TransServer {
 }
 
 // nativeOptions are those for the proxy's own transport.
-func (r *Relay) nativeOptions() []server.Option {
+func (r *Relay) nativeOptions(encryption *tls.Config) []server.Option {
 	return []server.Option{
-		server.WithTransServerFactory(r.transServer()),
+		server.WithTransServerFactory(r.transServer(encryption)),
 		server.WithTransHandlerFactory(&kitexhost.Factory{Config: r.native.config(), Broken: r.native.broken.note}),
 	}
 }
 
 // kitexOptions are those for Kitex's transport.
-func (r *Relay) kitexOptions() []server.Option {
+func (r *Relay) kitexOptions(encryption *tls.Config) []server.Option {
 	limits, timeouts := &r.cfg.Limits, &r.cfg.Timeouts
-	conns := r.transServer()
+	conns := r.transServer(encryption)
 	// A block is shorter than its list, but for long runs of characters that
 	// Huffman coding makes longer.
 	conns.Prepare = kitexgrpc.Prepare(2 * int(limits.HeaderList))
@@ -137,29 +193,86 @@ func registerPlaceholder(svr server.Server) {
 	}
 }
 
-// start runs the servers. The returned channel gets the error of the first one
-// that ends by itself.
-func (s *servers) start() <-chan error {
-	failed := make(chan error, len(s.list))
-	for _, svr := range s.list {
-		s.running.Go(func() { // ends with stop
-			err := svr.Run()
-			select {
-			case <-s.exit:
-			default:
-				if err == nil {
-					err = errors.New("a listener stopped serving")
-				}
-				failed <- err
-			}
-		})
+// start serves listeners that are open.
+func (s *servers) start(fronts []*front) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range fronts {
+		s.list = append(s.list, f)
+		s.running.Go(func() { s.run(f) }) // ends with f.exit
 	}
-	return failed
+}
+
+func (s *servers) run(f *front) {
+	err := f.svr.Run()
+	select {
+	case <-f.exit:
+		return
+	default:
+	}
+	if err == nil {
+		err = errors.New("a listener stopped serving")
+	}
+	select {
+	case s.failed <- err:
+	default: // another one has told
+	}
+}
+
+// addrs returns where the servers listen.
+func (s *servers) addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []net.Addr
+	for _, f := range s.list {
+		all = append(all, f.ln.Addr())
+	}
+	return all
+}
+
+// change serves other listeners: those that are new are opened first, and if one of
+// them cannot be, nothing changes. Those that are gone close, and their connections
+// are drained in the background. It returns the fronts that are new.
+func (s *servers) change(listeners []conf.Listener) ([]*front, error) {
+	wanted := make(map[string]bool)
+	var added []conf.Listener
+	for _, l := range listeners {
+		wanted[l.Address] = true
+		if !s.listens(l.Address) {
+			added = append(added, l)
+		}
+	}
+	opened, err := s.openAll(added)
+	if err != nil {
+		return nil, err
+	}
+	s.start(opened)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = slices.DeleteFunc(s.list, func(f *front) bool {
+		if wanted[f.cfg.Address] {
+			return false
+		}
+		close(f.exit)
+		return true
+	})
+	return opened, nil
+}
+
+func (s *servers) listens(address string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.list, func(f *front) bool { return f.cfg.Address == address })
 }
 
 // stop makes the servers send GOAWAY and waits until they have ended: when
 // all calls have, at the latest after timeouts.shutdown.
 func (s *servers) stop() {
-	s.once.Do(func() { close(s.exit) })
+	s.mu.Lock()
+	for _, f := range s.list {
+		close(f.exit)
+	}
+	s.list = nil
+	s.mu.Unlock()
 	s.running.Wait()
 }

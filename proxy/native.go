@@ -76,15 +76,24 @@ func (n *native) config() h2.Config {
 
 // begin takes a new stream of a client to whoever carries its call.
 func (n *native) begin(s *h2.Stream, fields []hpack.HeaderField, last bool) {
-	method, ok := h2grpc.MethodOf(fields)
+	method, authority, ok := h2grpc.MethodOf(fields)
 	if !ok || method == n.calls.ProbeMethod || n.blocking {
 		n.calls.Begin(s, fields, last)
 		return
 	}
-	target := n.relay.routes.Resolve(&resolver.Call{Method: method})
-	if target == nil || n.relay.filters.chain(method, target) != nil {
+	routes := n.relay.current.Load().routes
+	call := resolver.Call{Method: method, Authority: authority, Peer: s.Conn().NetConn().RemoteAddr()}
+	if routes.NeedsMetadata() {
+		call.Metadata = resolver.NewList(fields, headerField)
+	}
+	target := routes.Resolve(&call)
+	if target == nil || !target.IsPlain() || n.relay.chain(method, target) != nil {
 		n.calls.Begin(s, fields, last)
 		return
 	}
 	n.frames.Begin(s, fields, last, target)
 }
+
+// headerField tells what routes see of a header field. Those that are no metadata,
+// such as pseudo-headers, are not asked for.
+func headerField(f *hpack.HeaderField) (key, value string) { return f.Name, f.Value }

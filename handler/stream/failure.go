@@ -32,6 +32,8 @@ const (
 	// TooManyStreams: the client's connection has more open calls than the
 	// configured limit.
 	TooManyStreams Reason = "too-many-streams"
+	// Overloaded: the cluster has as many calls as it may, under way or waiting.
+	Overloaded Reason = "overloaded"
 	// DeadlinePassed: the client's deadline passed before the backend answered.
 	DeadlinePassed Reason = "deadline"
 	// RouteTimeout: the route's own limit on the call's duration passed.

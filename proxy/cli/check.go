@@ -8,6 +8,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
 func newCheck(a *app) *cobra.Command {
@@ -17,7 +18,8 @@ func newCheck(a *app) *cobra.Command {
 		Short: "Check a configuration file",
 		Long: `check reads a configuration file as serve does and reports every problem in it,
 one on a line as file:line:column: those of schemas, rules and filters, too. It
-exits with 0 if there is none, otherwise with 1.`,
+exits with 0 if there is none, otherwise with 1. Routes that no call comes by, because
+one before takes all of theirs, are told as warnings.`,
 		Example: `  kitexproxy check -c conf/proxy.yaml`,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,6 +48,9 @@ func (a *app) check(path string) error {
 			fmt.Fprintln(a.stderr, problem)
 		}
 		return errReported
+	}
+	for _, s := range resolver.Unreachable(cfg) {
+		fmt.Fprintf(a.stderr, "%s: warning: %s\n", path, s.Reason)
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s: ok: %s, %s, %s\n", path,
 		count(len(cfg.Listeners), "listener"), count(len(cfg.Clusters), "cluster"), count(len(cfg.Routes), "route"))

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +20,10 @@ func newServe(a *app) *cobra.Command {
 		Long: `serve runs the proxy with a configuration file, or before one backend without
 any. Flags beat the file. With --backend every call has mode: struct, so that
 filters of the program are asked.
+
+When the file changes, and on SIGHUP, it is read again, and calls that begin from
+then on go by it; one that is not valid changes nothing. "kitexproxy diff" shows
+beforehand what would change.
 
 It runs until SIGINT or SIGTERM. Then calls under way may finish, until the
 shutdown timeout is over; a second signal ends it at once.`,
@@ -48,14 +52,28 @@ shutdown timeout is over; a second signal ends it at once.`,
 }
 
 func (a *app) serve(ctx context.Context, f *flags) error {
-	cfg, err := load(f.config)
+	configured := func() (*conf.Config, error) {
+		cfg, err := load(f.config)
+		if err == nil {
+			err = f.apply(cfg)
+		}
+		return cfg, err
+	}
+	cfg, err := configured()
 	if err != nil {
 		return err
 	}
-	if err := f.apply(cfg); err != nil {
-		return err
-	}
-	return a.run(ctx, cfg, func([]net.Addr) {})
+	var level slog.LevelVar
+	logger := newLogger(a.stderr, cfg.Log, &level)
+	routeKitexLogs(logger)
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return a.run(ctx, cfg, logger, func(p *proxy.Proxy) {
+		r := &reloader{proxy: p, path: f.config, load: configured, inUse: cfg, level: &level, log: logger}
+		reloading.Go(func() { r.run(ctx) }) // ends with ctx
+	})
 }
 
 // load reads a file, or takes the built-in configuration if there is none. That
@@ -73,16 +91,8 @@ func load(path string) (*conf.Config, error) {
 	return cfg, nil
 }
 
-// run runs a proxy until ctx ends and calls ready with its addresses once it
-// answers calls.
-func (a *app) run(ctx context.Context, cfg *conf.Config, ready func([]net.Addr)) error {
-	logger := newLogger(a.stderr, cfg.Log)
-	routeKitexLogs(logger)
-	return a.runProxy(ctx, cfg, logger, ready)
-}
-
-// runProxy is run with a logger that is set up already.
-func (a *app) runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func([]net.Addr)) error {
+// run runs a proxy until ctx ends, and calls ready once it answers calls.
+func (a *app) run(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func(*proxy.Proxy)) error {
 	if ctx.Err() != nil {
 		return nil // told to stop before it has started
 	}
@@ -95,7 +105,7 @@ func (a *app) runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logge
 	go func() { ended <- p.Run(ctx) }() // ends with ctx
 	select {
 	case <-p.Ready():
-		ready(p.Addrs())
+		ready(p)
 		return <-ended
 	case err := <-ended:
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/conf/follow"
+	"github.com/kitexproxy/kitexproxy/proxy"
+)
+
+// reloader has a running proxy go by its file when that changes.
+type reloader struct {
+	proxy *proxy.Proxy
+	path  string                       // of the file; "" if there is none to change
+	load  func() (*conf.Config, error) // reads it, with what flags say
+	inUse *conf.Config                 // since the last reload that worked
+	level *slog.LevelVar
+	log   *slog.Logger
+}
+
+// settle is how long a file must be as it is before it is read: editors write in
+// several steps.
+const settle = 100 * time.Millisecond
+
+// run reloads after each change of the file and at each SIGHUP, until ctx ends.
+func (r *reloader) run(ctx context.Context) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	changes := make(chan struct{}, 1)
+	followed := make(chan struct{})
+	go func() { // ends with ctx
+		defer close(followed)
+		if r.path != "" {
+			follow.File(ctx, r.path, func() { notice(changes) })
+		}
+	}()
+	defer func() { <-followed }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			r.reload(ctx, true)
+		case <-changes: // one comes at the start, perhaps since the file was read
+			wait(ctx, settle)
+			drain(changes)
+			r.reload(ctx, false)
+		}
+	}
+}
+
+func notice(changes chan<- struct{}) {
+	select {
+	case changes <- struct{}{}:
+	default: // it has been told already
+	}
+}
+
+func drain(changes <-chan struct{}) {
+	select {
+	case <-changes:
+	default:
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// reload reads the file and has the proxy go by it. What is wrong with it is logged,
+// and changes nothing. asked is true if somebody waits to hear of it.
+func (r *reloader) reload(ctx context.Context, asked bool) {
+	next, err := r.load()
+	if err != nil {
+		r.log.Error("the configuration is not valid, and the one in use stays", "error", err)
+		return
+	}
+	changes := conf.Diff(r.inUse, next)
+	if len(changes) == 0 && !asked {
+		return // it has been written, but says the same
+	}
+	if err := r.proxy.Reload(ctx, next); err != nil {
+		r.log.Error("the configuration cannot be used, and the one in use stays", "error", err)
+		return
+	}
+	r.inUse = next
+	_ = r.level.UnmarshalText([]byte(next.Log.Level)) // valid
+	r.log.Info("reloaded", "file", r.path, "changes", len(changes))
+}

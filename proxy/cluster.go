@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/health"
+	"github.com/kitexproxy/kitexproxy/handler/secure"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
+	"github.com/kitexproxy/kitexproxy/resolver/discovery"
+)
+
+// liveCluster is a cluster in use, with what keeps it up to date. Generations of the
+// configuration that do not change it share it.
+type liveCluster struct {
+	*cluster.Cluster
+	cfg    *conf.Cluster
+	tls    *tls.Config       // nil: plaintext
+	source *discovery.Source // nil: its instances are listed
+	watch  *discovery.Watch  // of source, once started
+	health *health.Checker   // once started; nil unless instances are asked
+}
+
+// newCluster makes what can fail of a cluster. Nothing runs before start.
+func (r *Relay) newCluster(name string, cfg *conf.Cluster) (*liveCluster, error) {
+	l := &liveCluster{cfg: cfg, Cluster: cluster.New(name, cfg, cluster.Options{Logger: r.log})}
+	path := conf.KeyPath("clusters", name)
+	if cfg.TLS != nil {
+		var err error
+		if l.tls, err = secure.Client(cfg.TLS, r.log); err != nil {
+			return nil, fmt.Errorf("%s: %w", conf.KeyPath(path, "tls"), err)
+		}
+	}
+	if cfg.Discovery != nil {
+		source, err := discovery.Open(cfg.Discovery, r.opts.registries)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", conf.KeyPath(path, "discovery"), err)
+		}
+		l.source = &source
+	}
+	return l, nil
+}
+
+// start begins to keep the cluster up to date; stop ends it.
+func (l *liveCluster) start(r *Relay) {
+	r.backends.Configure(l.Name(), l.poolOptions())
+	if l.source != nil {
+		l.watch = discovery.NewWatch(discovery.Options{
+			Cluster: l.Name(), Source: *l.source, Refresh: time.Duration(l.cfg.Discovery.Refresh),
+			Update: func(instances []cluster.Instance) { l.update(r, instances) },
+			Logger: r.log,
+		})
+	} else {
+		r.backends.Keep(l.Name(), l.addresses())
+	}
+	if l.cfg.Health != nil && l.cfg.Health.Check != nil {
+		l.health = health.New(health.Options{
+			Cluster: l.Cluster, Config: l.cfg.Health.Check, Logger: r.log,
+			Open: func(ctx context.Context, address string, req *stream.Request) (stream.Outbound, error) {
+				return r.backends.Open(ctx, l.Name(), address, req)
+			},
+		})
+	}
+}
+
+// update takes in what discovery has found.
+func (l *liveCluster) update(r *Relay, instances []cluster.Instance) {
+	l.Update(instances)
+	r.backends.Keep(l.Name(), l.addresses())
+}
+
+func (l *liveCluster) addresses() []string {
+	var all []string
+	for _, e := range l.Endpoints() {
+		all = append(all, e.Address())
+	}
+	return all
+}
+
+func (l *liveCluster) poolOptions() upstream.ClusterOptions {
+	idle := -1 // all
+	if l.cfg.Pool.Idle != nil {
+		idle = *l.cfg.Pool.Idle
+	}
+	return upstream.ClusterOptions{
+		Connections: l.cfg.Connections, TTL: time.Duration(l.cfg.Pool.TTL), Idle: idle,
+		StreamsPerConnection: l.cfg.Pool.StreamsPerConnection, Pending: l.cfg.Limits.Pending, TLS: l.tls,
+	}
+}
+
+// stop ends what start has begun. Calls under way go on.
+func (l *liveCluster) stop() {
+	if l.health != nil {
+		l.health.Close()
+	}
+	switch {
+	case l.watch != nil:
+		l.watch.Close()
+	case l.source != nil:
+		_ = l.source.Close() // it has not been used
+	}
+}
+
+// awaitInstances waits until each of some clusters has been told instances, no
+// longer than ctx, and returns why there are some without.
+func awaitInstances(ctx context.Context, clusters map[string]*liveCluster) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(clusters)) {
+		if w := clusters[name].watch; w != nil {
+			if err := w.Await(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("cluster %q: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

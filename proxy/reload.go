@@ -1,0 +1,103 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+)
+
+// errStopped is the error of a reload that comes too late.
+var errStopped = errors.New("the proxy has been stopped")
+
+// Reload has calls that begin from now on go by another configuration, as a whole.
+// Calls under way end by the one they began with. Connections to clients stay, and so
+// do those to backends of clusters that have not changed.
+//
+// What takes another start is left as it was, with a warning in the log that names
+// it; see NeedsRestart. After an error, which is as New's, nothing has changed. It
+// waits for instances and schemas that are new as long as timeouts.connect, or until
+// ctx ends, and goes on without what has not come by then.
+//
+// It may be called concurrently; reloads wait for each other.
+func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
+	if err := cfg.ValidateRouting(); err != nil {
+		return err
+	}
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	if r.stopped {
+		return errStopped
+	}
+	before := r.current.Load()
+	next, err := r.newGeneration(cfg, before)
+	if err != nil {
+		return err
+	}
+	next.start(r, before)
+	if err := next.await(ctx, time.Duration(cfg.Timeouts.Connect)); err != nil {
+		r.log.Warn("the new configuration begins without something that calls may need", "error", err)
+	}
+	r.current.Store(next)
+	before.stop(next)
+	for name := range before.clusters {
+		if next.cluster(name) == nil {
+			r.backends.Forget(name)
+		}
+	}
+	if changes := NeedsRestart(before.cfg, cfg); len(changes) > 0 {
+		r.log.Warn("some changes take another start", "settings", strings.Join(changes, ", "))
+	}
+	return nil
+}
+
+// NeedsRestart returns the settings in which two configurations differ and that a
+// proxy takes in when it starts, and at no reload.
+func NeedsRestart(before, after *conf.Config) []string {
+	var all []string
+	for _, s := range []struct {
+		path    string
+		changed bool
+	}{
+		{"transport", before.Transport != after.Transport},
+		{"timeouts.connect", before.Timeouts.Connect != after.Timeouts.Connect},
+		{"timeouts.shutdown", before.Timeouts.Shutdown != after.Timeouts.Shutdown},
+		{"timeouts.keepalive", before.Timeouts.Keepalive != after.Timeouts.Keepalive},
+		{"timeouts.idle_connection", before.Timeouts.IdleConnection != after.Timeouts.IdleConnection},
+		{"limits.message", before.Limits.Message != after.Limits.Message},
+		{"limits.header_list", before.Limits.HeaderList != after.Limits.HeaderList},
+		{"limits.streams_per_connection", before.Limits.StreamsPerConnection != after.Limits.StreamsPerConnection},
+		{"limits.connections", before.Limits.Connections != after.Limits.Connections},
+		{"limits.stream_window", before.Limits.StreamWindow != after.Limits.StreamWindow},
+		{"limits.connection_window", before.Limits.ConnectionWindow != after.Limits.ConnectionWindow},
+		{"log.format", before.Log.Format != after.Log.Format},
+	} {
+		if s.changed {
+			all = append(all, s.path)
+		}
+	}
+	return all
+}
+
+// Reload is the Relay's, and takes in the listeners as well: new ones are opened
+// before anything changes, and those that are gone take no new connections, while
+// the calls on theirs may finish. The level of the log is the caller's to change.
+func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := p.relay.Reload(ctx, cfg); err != nil {
+		return err
+	}
+	opened, err := p.servers.change(cfg.Listeners)
+	if err == nil {
+		err = p.awaitServing(ctx, opened)
+	}
+	if err != nil {
+		return fmt.Errorf("the new routes and clusters are in use, but not the new listeners: %w", err)
+	}
+	return nil
+}
