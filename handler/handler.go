@@ -94,14 +94,16 @@ type call struct {
 
 	mu       sync.Mutex
 	trailers *resolver.Changes // of the route, to the trailers; nil for none
-	ending bool            // it is decided how the call ends
-	end    *stream.Trailer // and it has been ended so, by abort
-	answer *filter.Ended   // what a filter of the request ended the call with
+	ending   bool              // it is decided how the call ends
+	end      *stream.Trailer   // and it has been ended so, by abort
+	answer   *filter.Ended     // what a filter of the request ended the call with
 }
 
 // Serve carries one call and has ended it when it returns. Nothing of the call
 // is left running then but its copy, if the route makes one.
-func (h *Handler) Serve(in stream.Inbound) {
+func (h *Handler) Serve(in stream.Inbound) { h.serve(in, h.opts.Resolver) }
+
+func (h *Handler) serve(in stream.Inbound, routes Resolver) {
 	c := &call{in: in, request: in.Request()}
 	c.ctx = in.Context()
 	if h.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
@@ -116,18 +118,27 @@ func (h *Handler) Serve(in stream.Inbound) {
 	defer h.calls.end(c)
 	defer c.leave()
 
-	c.target = h.opts.Resolver.Resolve(&resolver.Call{
+	target := routes.Resolve(&resolver.Call{
 		Method: in.Request().Method, Authority: in.Request().Authority, Peer: in.Peer(), Metadata: resolver.NewList(in.Request().Metadata, metadataField),
 	})
-	if c.target == nil {
+	if target == nil {
 		in.Finish(failNoRoute(in.Request().Method).Trailer())
 		return
 	}
+	c.takeRoute(target)
 	defer c.limitTime()()
 	if h.opts.Filters != nil {
 		c.chain = h.opts.Filters(in.Request().Method, c.target)
 	}
 	c.finish(h.relay(c))
+}
+
+// takeRoute notes where c goes. It may have been aborted already.
+func (c *call) takeRoute(t *resolver.Target) {
+	c.target = t
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trailers = t.ResponseTrailer
 }
 
 // metadataField tells routes of metadata.
@@ -206,7 +217,8 @@ func (h *Handler) relay(c *call) *stream.Trailer {
 	if err != nil {
 		return c.endOf(err)
 	}
-	defer func() { out.close(err) }()
+	var trailer *stream.Trailer
+	defer func() { out.close(trailer, err) }()
 	c.mirror = h.newMirror(c)
 	there.send(c.mirrored(out), whole)
 	var requestEnded <-chan struct{}
@@ -215,7 +227,7 @@ func (h *Handler) relay(c *call) *stream.Trailer {
 	} else {
 		requestEnded = h.relayRequest(c, c.mirrored(out), request)
 	}
-	trailer, err := h.relayResponse(c, out)
+	trailer, err = h.relayResponse(c, out)
 	c.mirror.callEnds(c.ctx)
 	if err != nil {
 		trailer = c.endOf(err)

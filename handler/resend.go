@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"sync"
@@ -243,6 +244,19 @@ func (a *attempt) replay(sent [][]byte, n int, complete bool) {
 	}()
 }
 
+// Header is that of the stream. It returns nil without an error once the stream has a
+// trailer, which is a little later for some.
+func (a *attempt) Header() (*stream.Header, error) {
+	h, err := a.Outbound.Header()
+	if h != nil || err != nil {
+		return h, err
+	}
+	if err = a.Read(make([]byte, 1)); err == io.EOF {
+		return nil, nil
+	}
+	return nil, err
+}
+
 // Write writes behind what is replayed.
 func (a *attempt) Write(b []byte, last bool) error {
 	if a.replayed != nil {
@@ -325,13 +339,15 @@ func (r *resend) Abort() {
 	r.current().Abort()
 }
 
-// close aborts the present stream, and tells its instance how the call went: err
-// is why it has no trailer of the backend's.
-func (r *resend) close(err error) {
+// close aborts the present stream, and tells its instance how the call went: how the
+// backend ended it or, with err, why something else did. Both are nil if the relay
+// panicked.
+func (r *resend) close(t *stream.Trailer, err error) {
 	cur, result := r.current(), cluster.Unknown
-	if t := cur.Trailer(); err != nil {
+	switch {
+	case err != nil:
 		result = r.blame(err)
-	} else if t != nil { // there is none if the relay panicked
+	case t != nil:
 		result = tries.ResultOf(t.Status.Code)
 	}
 	r.cancel()

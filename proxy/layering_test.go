@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 		"handler/kitexgrpc", "handler/kitexhost", "handler/h2", "handler/h2grpc", "handler/frame",
 	},
 	"proxy/demo":     {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy", "handler/filter", "idl"},
-	"proxy/cli":      {"conf", "conf/follow", "resolver", "proxy", "proxy/demo"},
+	"proxy/cli":      {"conf", "conf/follow", "resolver", "resolver/discovery", "proxy", "proxy/demo"},
 	"kitex_gen/echo": {},
 	// For tests only.
 	"kitex_gen/echo/echo":               {"kitex_gen/echo"},

@@ -29,10 +29,10 @@ type Proxy struct {
 
 // New builds a proxy. It checks the configuration, but binds nothing yet.
 func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
-	if err := cfg.Validate(); err != nil {
+	o := newOptions(opts)
+	if err := o.toValidate(cfg).Validate(); err != nil {
 		return nil, err
 	}
-	o := newOptions(opts)
 	relay, err := newRelay(cfg, o)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
 )
 
@@ -27,7 +28,9 @@ type Relay struct {
 	handler  *handler.Handler
 	backends backends
 	server   *kitexgrpc.Server
-	native   *native // nil with transport: kitex
+	native   *native   // nil with transport: kitex
+	directed *directed // nil without a director
+	resolver handler.Resolver
 
 	current   atomic.Pointer[generation]
 	reloading sync.Mutex // held to replace current, or to stop
@@ -52,6 +55,8 @@ type options struct {
 	services   []*filter.Service
 	filters    []*filter.Filter
 	registries map[string]discovery.Resolver
+	director   Director                                  // nil for the routes
+	resolver   func(configured *Routes) handler.Resolver // nil for the configured ones
 }
 
 // WithLogger sets where the proxy reports on itself. Default slog.Default().
@@ -89,10 +94,11 @@ func newOptions(opts []Option) *options {
 // timeouts and limits; its listeners are not needed. Limits on the connections
 // of clients hold for a server with the relay's ServerOptions.
 func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
-	if err := cfg.ValidateRouting(); err != nil {
+	o := newOptions(opts)
+	if err := o.toValidate(cfg).ValidateRouting(); err != nil {
 		return nil, err
 	}
-	r, err := newRelay(cfg, newOptions(opts))
+	r, err := newRelay(cfg, o)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +114,10 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 		return nil, err
 	}
 	r.current.Store(g)
+	r.resolver = newResolver(r, o)
+	if o.director != nil {
+		r.directed = newDirected(o.director, r, o.logger)
+	}
 	if cfg.Transport == conf.TransportNative {
 		r.native = newNative(r)
 		r.backends = r.native.backends
@@ -120,14 +130,14 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 		})
 	}
 	r.handler = handler.New(handler.Options{
-		Resolver:   r,
+		Resolver:   r.resolver,
 		Backends:   r.backends,
 		MaxMessage: uint32(cfg.Limits.Message),
 		Filters:    r.chain,
 		Cluster:    r.clusterFor,
 		Logger:     o.logger,
 	})
-	r.server = &kitexgrpc.Server{Serve: r.handler.Serve, MaxStreams: cfg.Limits.StreamsPerConnection}
+	r.server = &kitexgrpc.Server{Serve: r.serve, MaxStreams: cfg.Limits.StreamsPerConnection}
 	return r, nil
 }
 
@@ -156,6 +166,15 @@ func (r *Relay) answerProbe(method string) {
 		r.native.calls.ProbeMethod = method
 		r.native.calls.ProbeAnswer = kitexgrpc.ProbeAnswer()
 	}
+}
+
+// serve carries one call and has ended it when it returns.
+func (r *Relay) serve(in stream.Inbound) {
+	if r.directed != nil {
+		r.directed.serve(in)
+		return
+	}
+	r.handler.Serve(in)
 }
 
 // Unknown carries one call. It is the argument of Kitex's
@@ -187,6 +206,9 @@ func (r *Relay) close() {
 // endCalls returns when no call is left, ending those that still run when ctx
 // ends.
 func (r *Relay) endCalls(ctx context.Context) {
+	if r.directed != nil {
+		r.directed.calls.Shutdown(ctx) // which has each call of the handler's, too
+	}
 	if r.native == nil {
 		r.handler.Shutdown(ctx)
 		return
@@ -218,6 +240,9 @@ func (r *Relay) Stats() Stats {
 		ActiveCalls:        r.handler.ActiveCalls(),
 		BackendConnections: b.Connections,
 		BackendStreams:     b.Streams,
+	}
+	if r.directed != nil {
+		s.ActiveCalls = r.directed.calls.ActiveCalls()
 	}
 	if r.native != nil {
 		s.ActiveCalls += r.native.frames.ActiveCalls()

@@ -24,7 +24,7 @@ var errStopped = errors.New("the proxy has been stopped")
 //
 // It may be called concurrently; reloads wait for each other.
 func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
-	if err := cfg.ValidateRouting(); err != nil {
+	if err := r.opts.toValidate(cfg).ValidateRouting(); err != nil {
 		return err
 	}
 	r.reloading.Lock()
@@ -86,7 +86,7 @@ func NeedsRestart(before, after *conf.Config) []string {
 // before anything changes, and those that are gone take no new connections, while
 // the calls on theirs may finish. The level of the log is the caller's to change.
 func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
-	if err := cfg.Validate(); err != nil {
+	if err := p.relay.opts.toValidate(cfg).Validate(); err != nil {
 		return err
 	}
 	if err := p.relay.Reload(ctx, cfg); err != nil {

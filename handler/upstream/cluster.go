@@ -54,12 +54,39 @@ type cluster struct {
 
 	// kept are the addresses that there are, nil if nobody has said; needs Pool.mu.
 	kept map[string]bool
+	// dropped are those that the last Keep has left out, and former how addresses were
+	// encrypted that had gone before TLS changed: calls that chose them may still
+	// come. Both need Pool.mu.
+	dropped []string
+	former  map[string]*tls.Config
 	// forgotten is true once nothing of the cluster is to stay; needs Pool.mu.
 	forgotten bool
 }
 
 // keeps reports whether address is one of the cluster's. It needs Pool.mu.
 func (c *cluster) keeps(address string) bool { return c.kept == nil || c.kept[address] }
+
+// encryption returns what new connections to an address are encrypted with. It needs
+// Pool.mu.
+func (c *cluster) encryption(address string) *tls.Config {
+	if former, known := c.former[address]; known && !c.keeps(address) {
+		return former
+	}
+	return c.options.Load().TLS
+}
+
+// configure takes in other options. It needs Pool.mu.
+func (c *cluster) configure(o *ClusterOptions) {
+	before := c.options.Swap(o).TLS
+	if before == o.TLS {
+		return
+	}
+	for _, address := range c.dropped {
+		if _, known := c.former[address]; !known {
+			c.former[address] = before
+		}
+	}
+}
 
 // mayWait counts a call in that is about to wait, unless there are too many.
 func (c *cluster) mayWait() bool {
@@ -74,6 +101,10 @@ func (c *cluster) mayWait() bool {
 // Configure sets the rules for a cluster's connections. A change of TLS retires
 // those that there are: their streams go on, and new calls get new connections.
 // The rest holds from now on for them, too.
+//
+// A change of TLS is not for instances that the last Keep has left out: calls that
+// chose one a moment ago find it encrypted as it was. So who changes both calls Keep
+// first.
 func (p *Pool) Configure(name string, o ClusterOptions) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,12 +112,8 @@ func (p *Pool) Configure(name string, o ClusterOptions) {
 	if c.forgotten {
 		c.forgotten, c.kept = false, nil
 	}
-	c.options.Store(&o)
-	for key, in := range *p.instances.Load() {
-		if key.cluster == name {
-			in.reconsider(c.keeps(in.address))
-		}
-	}
+	c.configure(&o)
+	p.reconsider(c)
 }
 
 // Keep says which instances a cluster has from now on; before the first Keep it
@@ -101,10 +128,13 @@ func (p *Pool) Keep(name string, addresses []string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.keep(p.cluster(name), kept)
+	c := p.cluster(name)
+	c.forgotten = false
+	p.keep(c, kept)
 }
 
-// Forget lets go of a cluster, as Keep does of instances. Configure brings it back.
+// Forget lets go of a cluster, as Keep does of instances. Configure and Keep bring it
+// back.
 func (p *Pool) Forget(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,10 +148,22 @@ func (p *Pool) Forget(name string) {
 
 // keep needs mu.
 func (p *Pool) keep(c *cluster, kept map[string]bool) {
+	c.dropped = nil
+	for address := range c.kept {
+		if !kept[address] {
+			c.dropped = append(c.dropped, address)
+		}
+	}
 	c.kept = kept
+	maps.DeleteFunc(c.former, func(address string, _ *tls.Config) bool { return kept[address] })
+	p.reconsider(c)
+}
+
+// reconsider has the instances of a cluster take in what has changed. It needs mu.
+func (p *Pool) reconsider(c *cluster) {
 	for key, in := range *p.instances.Load() {
 		if key.cluster == c.name {
-			in.reconsider(kept[in.address])
+			in.reconsider(c.keeps(in.address), c.encryption(in.address))
 		}
 	}
 }
@@ -130,7 +172,7 @@ func (p *Pool) keep(c *cluster, kept map[string]bool) {
 func (p *Pool) cluster(name string) *cluster {
 	c, known := p.clusters[name]
 	if !known {
-		c = &cluster{name: name}
+		c = &cluster{name: name, former: make(map[string]*tls.Config)}
 		c.options.Store(&unconfigured)
 		p.clusters[name] = c
 	}
@@ -138,7 +180,8 @@ func (p *Pool) cluster(name string) *cluster {
 }
 
 // dropGone forgets the instances that are no longer a cluster's and have nothing
-// left, and the clusters that were to be forgotten with them.
+// left, and the clusters that were to be forgotten with them. What there is to know of
+// a cluster that is encrypted stays, for calls that have chosen it and come later.
 func (p *Pool) dropGone() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,5 +197,7 @@ func (p *Pool) dropGone() {
 	if len(next) < len(present) {
 		p.instances.Store(&next)
 	}
-	maps.DeleteFunc(p.clusters, func(name string, c *cluster) bool { return c.forgotten && !populated[name] })
+	maps.DeleteFunc(p.clusters, func(name string, c *cluster) bool {
+		return c.forgotten && !populated[name] && c.options.Load().TLS == nil
+	})
 }

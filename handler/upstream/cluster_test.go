@@ -424,3 +424,38 @@ func (f *fixture) changeAnything(rnd *rand.Rand, times int) {
 		}
 	}
 }
+
+// Calls that chose an instance before both TLS and the addresses changed find it
+// encrypted as it was, also if the pool has let go of it meanwhile.
+func TestNewTLSIsNotForInstancesThatAreGone(t *testing.T) {
+	before, after := &tls.Config{}, &tls.Config{}
+	o := ClusterOptions{Connections: 1, Idle: -1, TLS: before}
+	run(t, by(o), new(fakeBackend), func(t *testing.T, f *fixture) {
+		encryptedWith := func(address string) *tls.Config {
+			c, err := f.Acquire(t.Context(), "c", address)
+			require.NoError(t, err)
+			defer c.Release()
+			return c.Transport().(*fakeConn).peer.TLS
+		}
+		f.Keep("c", []string{"old", "both"})
+		require.Same(t, before, encryptedWith("old"))
+		f.Keep("c", []string{"both", "new"})
+		o.TLS = after
+		f.Configure("c", o)
+		for range 2 {
+			require.Same(t, before, encryptedWith("old"))
+			require.Same(t, after, encryptedWith("both"))
+			require.Same(t, after, encryptedWith("new"))
+			f.Keep("c", []string{"both", "new"}) // as discovery does
+			time.Sleep(2 * sweepInterval)        // of the bubble's time
+			require.Nil(t, f.find("c", "old"))
+		}
+		f.Keep("c", []string{"old"})
+		require.Same(t, after, encryptedWith("old"))
+
+		f.Forget("c")
+		time.Sleep(2 * sweepInterval)
+		require.Nil(t, f.find("c", "old"))
+		require.Same(t, after, encryptedWith("old"))
+	})
+}

@@ -12,7 +12,7 @@ import (
 // may be called concurrently.
 type Conn struct {
 	in        *instance
-	tls       *tls.Config // of ClusterOptions, when it was dialed
+	tls       *tls.Config // of the instance, when it was dialed
 	transport Transport   // set before the connection is listed
 	since     time.Time   // as well: when that was
 	jitter    float64     // what makes it age faster than others: 0 to 1
@@ -38,8 +38,9 @@ const limitUnknown = -1
 // sees them end.
 const maxStreamsOpened = 1 << 29
 
+// newConn needs the instance's mu.
 func newConn(in *instance) *Conn {
-	c := &Conn{in: in, tls: in.cluster.options.Load().TLS, jitter: rand.Float64()}
+	c := &Conn{in: in, tls: in.tls, jitter: rand.Float64()}
 	c.limit.Store(limitUnknown)
 	c.lastUse.Store(time.Now().UnixNano())
 	return c

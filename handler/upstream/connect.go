@@ -161,7 +161,7 @@ func (in *instance) add(a *attempt) {
 	switch {
 	case c.over || c.retired.Load():
 		in.wasted++
-	case c.tls != in.cluster.options.Load().TLS:
+	case c.tls != in.tls:
 		c.retired.Store(true) // it is of before a change
 	default:
 		if a.replaces != nil {

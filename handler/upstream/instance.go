@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"maps"
 	"math"
 	"slices"
@@ -33,13 +34,15 @@ type instance struct {
 	failures int64 // those that failed
 	wasted   int64 // connections that went before they carried a stream
 	closed   bool
-	gone     bool // the cluster has it no longer
-	removed  bool // and nor has the pool
+	tls      *tls.Config // of new connections; nil: plaintext
+	gone     bool        // the cluster has it no longer
+	removed  bool        // and nor has the pool
 }
 
+// newInstance needs the pool's mu.
 func newInstance(c *cluster, address string, pool *Pool) *instance {
 	in := &instance{
-		cluster: c, address: address, pool: pool,
+		cluster: c, address: address, pool: pool, gone: !c.keeps(address), tls: c.encryption(address),
 		all: make(map[*Conn]struct{}), changed: make(chan struct{}),
 	}
 	in.usualLimit.Store(math.MaxInt64)
@@ -200,13 +203,13 @@ func (in *instance) readyConns() []*Conn {
 func (in *instance) connections() int { return len(in.readyConns()) }
 
 // reconsider takes in that the cluster's options, or its instances, may have
-// changed: connections that are no longer as they are to be are retired.
-func (in *instance) reconsider(keep bool) {
+// changed: connections that are no longer as they are to be are retired. New ones are
+// encrypted with config.
+func (in *instance) reconsider(keep bool, config *tls.Config) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.gone = !keep
+	in.gone, in.tls = !keep, config
 	in.retryAt = time.Time{} // it may go well now
-	config := in.cluster.options.Load().TLS
 	for _, c := range in.list() {
 		if in.gone || c.tls != config {
 			in.leaveReady(c)

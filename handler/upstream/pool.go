@@ -155,7 +155,6 @@ func (p *Pool) instance(cluster, address string) (*instance, error) {
 	}
 	c := p.cluster(cluster)
 	in = newInstance(c, address, p)
-	in.gone = !c.keeps(address)
 	next := make(map[instanceKey]*instance, len(present)+1)
 	maps.Copy(next, present)
 	next[key] = in

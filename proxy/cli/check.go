@@ -1,12 +1,12 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/proxy"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
@@ -26,21 +26,21 @@ one before takes all of theirs, are told as warnings.`,
 			if f.config == "" {
 				return usage(cmd, "check needs a file: give it with -c FILE")
 			}
-			return a.check(f.config)
+			return a.check(cmd.Context(), f.config)
 		},
 	}
 	f.addConfig(cmd, "configuration `file` to check")
 	return cmd
 }
 
-func (a *app) check(path string) error {
-	cfg, err := conf.Load(path)
+func (a *app) check(ctx context.Context, path string) error {
+	cfg, err := load(ctx, path)
 	if err != nil {
 		// Without the program's name before it: editors know this form.
 		fmt.Fprintln(a.stderr, err)
 		return errReported
 	}
-	if _, err := proxy.Plan(cfg, a.opts...); err != nil {
+	if err := proxy.Check(cfg, a.opts...); err != nil {
 		for problem := range strings.SplitSeq(err.Error(), "\n") {
 			if !strings.HasPrefix(problem, path+":") { // not of the file alone
 				problem = path + ": " + problem

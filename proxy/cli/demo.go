@@ -47,7 +47,7 @@ and changes nothing, such as "kitexproxy" without arguments.`,
 }
 
 func (a *app) demo(ctx context.Context, f *flags, address string) error {
-	cfg, err := load("")
+	cfg, err := load(ctx, "")
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -27,20 +28,20 @@ It exits with 0 whether they differ or not, and with 1 if one of them is not val
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return a.diff(args[0], args[1]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.diff(cmd.Context(), args[0], args[1]) },
 	}
 }
 
-func (a *app) diff(before, after string) error {
-	old, err := conf.Load(before)
+func (a *app) diff(ctx context.Context, before, after string) error {
+	old, err := load(ctx, before)
 	if err != nil {
 		return err
 	}
-	next, err := conf.Load(after)
+	next, err := load(ctx, after)
 	if err != nil {
 		return err
 	}
-	if _, err := proxy.Plan(next, a.opts...); err != nil { // what a reload would refuse
+	if err := proxy.Check(next, a.opts...); err != nil { // what a reload would refuse
 		return err
 	}
 	printChanges(a.stdout, conf.Diff(old, next), proxy.NeedsRestart(old, next))

@@ -9,18 +9,18 @@ import (
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/conf"
-	"github.com/kitexproxy/kitexproxy/conf/follow"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 // reloader has a running proxy go by its file when that changes.
 type reloader struct {
-	proxy *proxy.Proxy
-	path  string                       // of the file; "" if there is none to change
-	load  func() (*conf.Config, error) // reads it, with what flags say
-	inUse *conf.Config                 // since the last reload that worked
-	level *slog.LevelVar
-	log   *slog.Logger
+	proxy  *proxy.Proxy
+	name   string // of the configuration, "" for the built-in one
+	follow func(ctx context.Context, changed func())
+	load   func(ctx context.Context) (*conf.Config, error) // reads it, with what flags say
+	inUse  *conf.Config                                    // since the last reload that worked
+	level  *slog.LevelVar
+	log    *slog.Logger
 }
 
 // settle is how long a file must be as it is before it is read: editors write in
@@ -36,9 +36,7 @@ func (r *reloader) run(ctx context.Context) {
 	followed := make(chan struct{})
 	go func() { // ends with ctx
 		defer close(followed)
-		if r.path != "" {
-			follow.File(ctx, r.path, func() { notice(changes) })
-		}
+		r.follow(ctx, func() { notice(changes) })
 	}()
 	defer func() { <-followed }()
 	for {
@@ -79,7 +77,7 @@ func wait(ctx context.Context, d time.Duration) {
 // reload reads the file and has the proxy go by it. What is wrong with it is logged,
 // and changes nothing. asked is true if somebody waits to hear of it.
 func (r *reloader) reload(ctx context.Context, asked bool) {
-	next, err := r.load()
+	next, err := r.load(ctx)
 	if err != nil {
 		r.log.Error("the configuration is not valid, and the one in use stays", "error", err)
 		return
@@ -94,5 +92,5 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 	}
 	r.inUse = next
 	_ = r.level.UnmarshalText([]byte(next.Log.Level)) // valid
-	r.log.Info("reloaded", "file", r.path, "changes", len(changes))
+	r.log.Info("reloaded", "configuration", r.name, "changes", len(changes))
 }

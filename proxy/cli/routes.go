@@ -28,8 +28,8 @@ others. Without a file it is the built-in configuration.`,
   # what "kitexproxy" without arguments does
   kitexproxy routes`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := load(f.config)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := load(cmd.Context(), f.config)
 			if err != nil {
 				return err
 			}

@@ -33,6 +33,9 @@ shutdown timeout is over; a second signal ends it at once.`,
   # with a file
   kitexproxy serve -c conf/proxy.yaml
 
+  # with what etcd has, as other proxies do
+  kitexproxy serve -c etcd://127.0.0.1:2379/kitexproxy/edge
+
   # with a file, but at other addresses
   kitexproxy serve -c conf/proxy.yaml --listen :8888 --listen unix:///run/kitexproxy.sock`,
 		Args: noArguments,
@@ -43,7 +46,7 @@ shutdown timeout is over; a second signal ends it at once.`,
 			return a.serve(cmd.Context(), &f)
 		},
 	}
-	f.addConfig(cmd, "configuration `file`")
+	f.addConfig(cmd, "configuration `file`, or etcd://HOST:PORT/KEY")
 	f.addListen(cmd)
 	f.addBackend(cmd)
 	f.addLog(cmd, "")
@@ -52,14 +55,18 @@ shutdown timeout is over; a second signal ends it at once.`,
 }
 
 func (a *app) serve(ctx context.Context, f *flags) error {
-	configured := func() (*conf.Config, error) {
-		cfg, err := load(f.config)
+	src, err := sourceOf(f.config)
+	if err != nil {
+		return err
+	}
+	configured := func(ctx context.Context) (*conf.Config, error) {
+		cfg, err := src.read(ctx)
 		if err == nil {
 			err = f.apply(cfg)
 		}
 		return cfg, err
 	}
-	cfg, err := configured()
+	cfg, err := configured(ctx)
 	if err != nil {
 		return err
 	}
@@ -71,24 +78,18 @@ func (a *app) serve(ctx context.Context, f *flags) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return a.run(ctx, cfg, logger, func(p *proxy.Proxy) {
-		r := &reloader{proxy: p, path: f.config, load: configured, inUse: cfg, level: &level, log: logger}
+		r := &reloader{proxy: p, name: f.config, follow: src.follow, load: configured, inUse: cfg, level: &level, log: logger}
 		reloading.Go(func() { r.run(ctx) }) // ends with ctx
 	})
 }
 
-// load reads a file, or takes the built-in configuration if there is none. That
-// says no more than where calls go: as with --backend, filters of the program are
-// asked.
-func load(path string) (*conf.Config, error) {
-	if path != "" {
-		return conf.Load(path)
-	}
-	cfg, err := conf.Parse("the built-in configuration", conf.DefaultYAML())
+// load reads a configuration, or takes the built-in one if name is "".
+func load(ctx context.Context, name string) (*conf.Config, error) {
+	src, err := sourceOf(name)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Default.Mode = conf.ModeStruct
-	return cfg, nil
+	return src.read(ctx)
 }
 
 // run runs a proxy until ctx ends, and calls ready once it answers calls.

@@ -17,7 +17,7 @@ import (
 
 // try runs the built-in configuration with the demo backend behind it.
 func (a *app) try(ctx context.Context, f *flags) error {
-	cfg, err := load("")
+	cfg, err := load(ctx, "")
 	if err != nil {
 		return err
 	}
