@@ -121,5 +121,6 @@ func (r *resend) attemptContext() (context.Context, goesWith) {
 func (r *resend) newRetry() try {
 	r.sends++
 	t := r.newTry()
+	t.leave = r.call.target.Cluster.LeaveRetry
 	return t
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -27,13 +28,20 @@ type liveCluster struct {
 	source *discovery.Source // nil: its instances are listed
 	watch  *discovery.Watch  // of source, once started
 	health *health.Checker   // once started; nil unless instances are asked
+
+	configured bool // the pool has its rules; of start, or of watch
 }
 
-// newCluster makes what can fail of a cluster. Nothing runs before start.
-func (r *Relay) newCluster(name string, cfg *conf.Cluster) (*liveCluster, error) {
+// newCluster makes what can fail of a cluster. before is the one of that name that it
+// takes the place of, nil if there is none. Nothing runs before start.
+func (r *Relay) newCluster(name string, cfg *conf.Cluster, before *liveCluster) (*liveCluster, error) {
 	l := &liveCluster{cfg: cfg, Cluster: cluster.New(name, cfg, cluster.Options{Logger: r.log})}
 	path := conf.KeyPath("clusters", name)
-	if cfg.TLS != nil {
+	switch {
+	case cfg.TLS == nil:
+	case before != nil && reflect.DeepEqual(cfg.TLS, before.cfg.TLS):
+		l.tls = before.tls // another one would retire all connections
+	default:
 		var err error
 		if l.tls, err = secure.Client(cfg.TLS, r.log); err != nil {
 			return nil, fmt.Errorf("%s: %w", conf.KeyPath(path, "tls"), err)
@@ -49,9 +57,9 @@ func (r *Relay) newCluster(name string, cfg *conf.Cluster) (*liveCluster, error)
 	return l, nil
 }
 
-// start begins to keep the cluster up to date; stop ends it.
+// start begins to keep the cluster up to date; stop ends it. One that it takes the
+// place of has been stopped, so that only one of them tells the pool what there is.
 func (l *liveCluster) start(r *Relay) {
-	r.backends.Configure(l.Name(), l.poolOptions())
 	if l.source != nil {
 		l.watch = discovery.NewWatch(discovery.Options{
 			Cluster: l.Name(), Source: *l.source, Refresh: time.Duration(l.cfg.Discovery.Refresh),
@@ -59,7 +67,7 @@ func (l *liveCluster) start(r *Relay) {
 			Logger: r.log,
 		})
 	} else {
-		r.backends.Keep(l.Name(), l.addresses())
+		l.configure(r)
 	}
 	if l.cfg.Health != nil && l.cfg.Health.Check != nil {
 		l.health = health.New(health.Options{
@@ -74,7 +82,18 @@ func (l *liveCluster) start(r *Relay) {
 // update takes in what discovery has found.
 func (l *liveCluster) update(r *Relay, instances []cluster.Instance) {
 	l.Update(instances)
+	l.configure(r)
+}
+
+// configure tells the pool of the cluster. Its rules come with the instances that they
+// are for, and behind them: what has the same name and is no longer there may have been
+// encrypted in another way.
+func (l *liveCluster) configure(r *Relay) {
 	r.backends.Keep(l.Name(), l.addresses())
+	if !l.configured {
+		r.backends.Configure(l.Name(), l.poolOptions())
+		l.configured = true
+	}
 }
 
 func (l *liveCluster) addresses() []string {

@@ -36,7 +36,7 @@ func (r *Relay) newGeneration(cfg *conf.Config, before *generation) (*generation
 	for _, name := range slices.Sorted(maps.Keys(cfg.Clusters)) {
 		l := before.cluster(name)
 		if l == nil || !l.cfg.Equal(cfg.Clusters[name]) {
-			if l, err = r.newCluster(name, cfg.Clusters[name]); err != nil {
+			if l, err = r.newCluster(name, cfg.Clusters[name], l); err != nil {
 				errs = append(errs, err)
 				continue
 			}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
@@ -28,8 +30,11 @@ type servers struct {
 	failed  chan error // gets the error of a server that ends by itself
 	running sync.WaitGroup
 
-	mu   sync.Mutex
-	list []*front
+	changing sync.Mutex // held by whoever has other listeners served
+
+	mu      sync.Mutex
+	list    []*front
+	stopped chan struct{} // closed by stop
 }
 
 // front is one listener with its server.
@@ -37,7 +42,8 @@ type front struct {
 	cfg  conf.Listener
 	ln   net.Listener
 	svr  server.Server
-	exit chan error // closed to make it drain and stop
+	exit chan error                 // closed to make it drain and stop
+	tls  atomic.Pointer[tls.Config] // in force for new connections; nil: plaintext
 }
 
 // wantsCertificate reports whether clients without a certificate are refused.
@@ -46,7 +52,19 @@ func (f *front) wantsCertificate() bool {
 	return t != nil && t.ClientCA != "" && t.ClientCertificate != conf.ClientCertificateOptional
 }
 
-func newServers(r *Relay) *servers { return &servers{relay: r, failed: make(chan error, 1)} }
+// encryption returns what the listener's TLS begins with, nil for plaintext.
+func (f *front) encryption() *tls.Config {
+	if f.tls.Load() == nil {
+		return nil
+	}
+	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		return f.tls.Load().GetConfigForClient(hello)
+	}}
+}
+
+func newServers(r *Relay) *servers {
+	return &servers{relay: r, failed: make(chan error, 1), stopped: make(chan struct{})}
+}
 
 // open binds a listener. Nobody serves it yet.
 func (s *servers) open(l conf.Listener) (*front, error) {
@@ -59,7 +77,8 @@ func (s *servers) open(l conf.Listener) (*front, error) {
 		return nil, err
 	}
 	f := &front{cfg: l, ln: ln, exit: make(chan error)}
-	f.svr = server.NewServer(append(s.relay.serverOptions(encryption),
+	f.tls.Store(encryption)
+	f.svr = server.NewServer(append(s.relay.serverOptions(f.encryption()),
 		server.WithListener(ln),
 		server.WithExitSignal(func() <-chan error { return f.exit }),
 	)...)
@@ -85,14 +104,19 @@ func (s *servers) openAll(listeners []conf.Listener) ([]*front, error) {
 	for _, l := range listeners {
 		f, err := s.open(l)
 		if err != nil {
-			for _, f := range opened {
-				_ = f.ln.Close()
-			}
+			closeAll(opened)
 			return nil, err
 		}
 		opened = append(opened, f)
 	}
 	return opened, nil
+}
+
+// closeAll lets go of listeners that are not served.
+func closeAll(fronts []*front) {
+	for _, f := range fronts {
+		_ = f.ln.Close()
+	}
 }
 
 // ServerOptions returns the options that make a Kitex server take calls as
@@ -193,13 +217,26 @@ func registerPlaceholder(svr server.Server) {
 	}
 }
 
-// start serves listeners that are open.
+// start serves listeners that are open. After stop it closes them.
 func (s *servers) start(fronts []*front) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.isStopped() {
+		closeAll(fronts)
+		return
+	}
 	for _, f := range fronts {
 		s.list = append(s.list, f)
 		s.running.Go(func() { s.run(f) }) // ends with f.exit
+	}
+}
+
+func (s *servers) isStopped() bool {
+	select {
+	case <-s.stopped:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -230,45 +267,78 @@ func (s *servers) addrs() []net.Addr {
 	return all
 }
 
-// change serves other listeners: those that are new are opened first, and if one of
-// them cannot be, nothing changes. Those that are gone close, and their connections
-// are drained in the background. It returns the fronts that are new.
-func (s *servers) change(listeners []conf.Listener) ([]*front, error) {
-	wanted := make(map[string]bool)
+// change is how the listeners of a proxy are to become others.
+type change struct {
+	opened  []*front                 // that are new, and not served yet
+	renewed map[*front]conf.Listener // that stay, and encrypt in another way
+	tls     map[*front]*tls.Config   // in which
+	gone    []*front
+}
+
+// prepare does what can fail of a change: it binds listeners that are new, and reads
+// the TLS files of those that have others. Nothing is served yet. It needs changing.
+func (s *servers) prepare(listeners []conf.Listener) (*change, error) {
+	c := &change{renewed: make(map[*front]conf.Listener), tls: make(map[*front]*tls.Config), gone: s.fronts()}
 	var added []conf.Listener
 	for _, l := range listeners {
-		wanted[l.Address] = true
-		if !s.listens(l.Address) {
+		i := slices.IndexFunc(c.gone, func(f *front) bool { return f.cfg.Address == l.Address })
+		if i < 0 {
 			added = append(added, l)
+			continue
 		}
+		if err := c.renew(c.gone[i], l, s.relay.log); err != nil {
+			return nil, err
+		}
+		c.gone = slices.Delete(c.gone, i, i+1)
 	}
-	opened, err := s.openAll(added)
-	if err != nil {
-		return nil, err
+	var err error
+	c.opened, err = s.openAll(added)
+	return c, err
+}
+
+// renew has a listener encrypt as another one of its address does. One that is to
+// begin with it, or to end it, is left as it is; see NeedsRestart.
+func (c *change) renew(f *front, l conf.Listener, log *slog.Logger) error {
+	if f.cfg.TLS == nil || l.TLS == nil || reflect.DeepEqual(f.cfg.TLS, l.TLS) {
+		return nil
 	}
-	s.start(opened)
+	encryption, err := listenerTLS(l, log)
+	c.renewed[f], c.tls[f] = l, encryption
+	return err
+}
+
+// apply makes a change, which cannot fail. Listeners that are gone take no new
+// connections; what is under way on those that they have is drained in the background.
+func (s *servers) apply(c *change) {
+	s.start(c.opened)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = slices.DeleteFunc(s.list, func(f *front) bool {
-		if wanted[f.cfg.Address] {
+	for f, l := range c.renewed {
+		f.cfg = l
+		f.tls.Store(c.tls[f])
+	}
+	s.list = slices.DeleteFunc(s.list, func(f *front) bool { // which is empty after stop
+		if !slices.Contains(c.gone, f) {
 			return false
 		}
 		close(f.exit)
 		return true
 	})
-	return opened, nil
 }
 
-func (s *servers) listens(address string) bool {
+// fronts returns those that are served.
+func (s *servers) fronts() []*front {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.list, func(f *front) bool { return f.cfg.Address == address })
+	return slices.Clone(s.list)
 }
 
 // stop makes the servers send GOAWAY and waits until they have ended: when
-// all calls have, at the latest after timeouts.shutdown.
+// all calls have, at the latest after timeouts.shutdown. No other ones are served
+// after it.
 func (s *servers) stop() {
 	s.mu.Lock()
+	close(s.stopped)
 	for _, f := range s.list {
 		close(f.exit)
 	}

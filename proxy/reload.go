@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,18 +38,20 @@ func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
 	if err != nil {
 		return err
 	}
+	// Calls go on with what is known of the clusters that are to change. Two watches of
+	// one name would take turns in telling the pool what there is.
+	before.stop(next)
 	next.start(r, before)
 	if err := next.await(ctx, time.Duration(cfg.Timeouts.Connect)); err != nil {
 		r.log.Warn("the new configuration begins without something that calls may need", "error", err)
 	}
 	r.current.Store(next)
-	before.stop(next)
 	for name := range before.clusters {
 		if next.cluster(name) == nil {
 			r.backends.Forget(name)
 		}
 	}
-	if changes := NeedsRestart(before.cfg, cfg); len(changes) > 0 {
+	if changes := NeedsRestart(r.cfg, cfg); len(changes) > 0 {
 		r.log.Warn("some changes take another start", "settings", strings.Join(changes, ", "))
 	}
 	return nil
@@ -79,25 +82,82 @@ func NeedsRestart(before, after *conf.Config) []string {
 			all = append(all, s.path)
 		}
 	}
+	return append(all, switchedTLS(before, after)...)
+}
+
+// switchedTLS returns where a listener begins with TLS, or ends it: it cannot be bound
+// a second time while the first one is open.
+func switchedTLS(before, after *conf.Config) []string {
+	var all []string
+	for i, l := range after.Listeners {
+		if slices.ContainsFunc(before.Listeners, func(old conf.Listener) bool {
+			return old.Address == l.Address && (old.TLS == nil) != (l.TLS == nil)
+		}) {
+			all = append(all, conf.ItemPath("listeners", i)+".tls")
+		}
+	}
 	return all
 }
 
-// Reload is the Relay's, and takes in the listeners as well: new ones are opened
-// before anything changes, and those that are gone take no new connections, while
-// the calls on theirs may finish. The level of the log is the caller's to change.
+// Reload is the Relay's, and takes in the listeners as well: new ones are bound before
+// anything changes, and those that are gone take no new connections, while the calls
+// on theirs may go on for timeouts.shutdown. After an error nothing has changed, unless
+// the error says so. It is for the time from Ready to the end of Run. The level of the
+// log is the caller's to change.
 func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
 	if err := p.relay.opts.toValidate(cfg).Validate(); err != nil {
 		return err
 	}
-	if err := p.relay.Reload(ctx, cfg); err != nil {
+	p.servers.changing.Lock()
+	defer p.servers.changing.Unlock()
+	if err := p.isServing(); err != nil {
 		return err
 	}
-	opened, err := p.servers.change(cfg.Listeners)
-	if err == nil {
-		err = p.awaitServing(ctx, opened)
-	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() { // ends with this function
+		select {
+		case <-p.servers.stopped:
+			cancel(errStopped)
+		case <-stop:
+		}
+	}()
+	listeners, err := p.servers.prepare(cfg.Listeners)
 	if err != nil {
-		return fmt.Errorf("the new routes and clusters are in use, but not the new listeners: %w", err)
+		return err
+	}
+	if err := p.relay.Reload(ctx, cfg); err != nil {
+		closeAll(listeners.opened)
+		return err
+	}
+	p.servers.apply(listeners)
+	return p.awaitOpened(ctx, listeners.opened)
+}
+
+// errNotReady is the error of a reload that comes too early.
+var errNotReady = errors.New("the proxy is not ready yet")
+
+// isServing returns why there is nothing to change at present.
+func (p *Proxy) isServing() error {
+	select {
+	case <-p.ready:
+	default:
+		return errNotReady
+	}
+	if p.servers.isStopped() {
+		return errStopped
+	}
+	return nil
+}
+
+// awaitOpened waits until listeners that a reload has opened answer.
+func (p *Proxy) awaitOpened(ctx context.Context, opened []*front) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errNotServing)
+	defer cancel()
+	if err := p.probeAll(ctx, opened); err != nil {
+		return fmt.Errorf("the new configuration is in use, but: %w", err)
 	}
 	return nil
 }
