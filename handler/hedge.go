@@ -133,7 +133,7 @@ func (h *hedge) finish(got hedged) {
 	h.cur = got.attempt
 	h.mu.Unlock()
 	for _, other := range h.racing {
-		_ = other
+		other.giveUp()
 	}
 	for range h.racing {
 		if late := <-h.results; late.attempt != nil {

@@ -52,7 +52,6 @@ type attempt struct {
 	stream.Outbound
 	instance *cluster.Endpoint // nil if none has taken it
 	replayed chan struct{}     // closed when it has got what was sent before it; nil if that was done at once
-	closed   bool
 	goesWith
 }
 
@@ -266,12 +265,8 @@ func (a *attempt) Write(b []byte, last bool) error {
 }
 
 // close gives up the attempt, or what is left of it, and tells its instance how it
-// has gone. Only the first call has an effect.
+// has gone.
 func (a *attempt) close(result cluster.Result) {
-	if a.closed {
-		return
-	}
-	a.closed = true
 	a.Abort()
 	a.over()
 	if a.replayed != nil {

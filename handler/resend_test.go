@@ -190,7 +190,7 @@ func (c *trickling) Read(p []byte) error {
 // the call ends, with the answer of an attempt that got all of the request or that of
 // the last one, within what the policy allows, and nothing is left.
 func TestRetriesOfRandomScripts(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(1000) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { retryRandomly(t, rand.New(rand.NewPCG(seed, 1))) })
 		})
@@ -309,6 +309,55 @@ func TestIdleTimeoutCountsFromTheLastMessage(t *testing.T) {
 		w.stop()
 		time.Sleep(time.Hour)
 	})
+}
+
+// slowAnswer is an answer that comes in pieces, with pauses.
+type slowAnswer struct {
+	*answer
+	pause time.Duration
+}
+
+func (a slowAnswer) Read(p []byte) error {
+	time.Sleep(a.pause)
+	return a.answer.Read(p)
+}
+
+// opens hands out one stream.
+type opens struct{ out stream.Outbound }
+
+func (opens) Down(string, string) bool { return false }
+
+func (o opens) Open(context.Context, string, string, *stream.Request) (stream.Outbound, error) {
+	return o.out, nil
+}
+
+func TestMessagesKeepCallsFromBeingIdle(t *testing.T) {
+	const limit = 10 * time.Second
+	table := tableOf(&conf.Config{
+		Clusters: map[string]*conf.Cluster{"c": {Instances: []string{"one"}}},
+		Default:  &conf.Action{Cluster: "c", IdleTimeout: conf.Duration(limit)},
+	})
+	for pause, want := range map[time.Duration]stream.Code{limit / 3: stream.OK, 2 * limit: stream.DeadlineExceeded} {
+		for _, direction := range []string{"request", "response"} {
+			t.Run(fmt.Sprint(direction, " ", pause), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					many := messages("a", "b", "c", "d", "e", "f")
+					c, a := newClient(many, io.EOF), newAnswer(many, stream.OK)
+					c.complete, a.ctx = false, t.Context()
+					a.awaitRequest = true
+					in, out := stream.Inbound(c), stream.Outbound(a)
+					if direction == "request" {
+						a.ctx = c.ctx
+						in = &trickling{c, pause}
+					} else {
+						out = slowAnswer{a, pause}
+					}
+					New(Options{Resolver: table, Backends: opens{out}}).Serve(in)
+					require.Equal(t, want, c.end.Status.Code, c.end.Status.Message)
+				})
+			})
+		}
+	}
 }
 
 // A copy may outlive its call, but not for long, and not the Handler.

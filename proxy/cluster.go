@@ -54,22 +54,47 @@ func (r *Relay) newCluster(name string, cfg *conf.Cluster, before *liveCluster) 
 		}
 		l.source = &source
 	}
+	if before != nil {
+		l.inherit(before)
+	}
 	return l, nil
 }
+
+// inherit takes over what is known of the instances: those that the same source has
+// found, in case that it does not answer now, and which are not healthy.
+func (l *liveCluster) inherit(before *liveCluster) {
+	known := before.Snapshot()
+	if l.source != nil && reflect.DeepEqual(l.cfg.Discovery, before.cfg.Discovery) {
+		var instances []cluster.Instance
+		for _, s := range known {
+			instances = append(instances, cluster.Instance{Address: s.Address, Weight: s.Weight})
+		}
+		l.Update(instances)
+	}
+	if !l.checksHealth() || !before.checksHealth() {
+		return
+	}
+	for _, e := range l.Endpoints() {
+		e.SetHealthy(!slices.ContainsFunc(known, func(s cluster.Status) bool { return s.Address == e.Address() && !s.Healthy }))
+	}
+}
+
+func (l *liveCluster) checksHealth() bool { return l.cfg.Health != nil && l.cfg.Health.Check != nil }
 
 // start begins to keep the cluster up to date; stop ends it. One that it takes the
 // place of has been stopped, so that only one of them tells the pool what there is.
 func (l *liveCluster) start(r *Relay) {
+	if len(l.Endpoints()) > 0 {
+		l.configure(r)
+	}
 	if l.source != nil {
 		l.watch = discovery.NewWatch(discovery.Options{
 			Cluster: l.Name(), Source: *l.source, Refresh: time.Duration(l.cfg.Discovery.Refresh),
 			Update: func(instances []cluster.Instance) { l.update(r, instances) },
 			Logger: r.log,
 		})
-	} else {
-		l.configure(r)
 	}
-	if l.cfg.Health != nil && l.cfg.Health.Check != nil {
+	if l.checksHealth() {
 		l.health = health.New(health.Options{
 			Cluster: l.Cluster, Config: l.cfg.Health.Check, Logger: r.log,
 			Open: func(ctx context.Context, address string, req *stream.Request) (stream.Outbound, error) {
@@ -128,15 +153,13 @@ func (l *liveCluster) stop() {
 	}
 }
 
-// awaitInstances waits until each of some clusters has been told instances, no
-// longer than ctx, and returns why there are some without.
+// awaitInstances waits until each of some clusters has instances, no longer than ctx,
+// and returns why there are some without.
 func awaitInstances(ctx context.Context, clusters map[string]*liveCluster) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(clusters)) {
-		if w := clusters[name].watch; w != nil {
-			if err := w.Await(ctx); err != nil {
-				errs = append(errs, fmt.Errorf("cluster %q: %w", name, err))
-			}
+		if l := clusters[name]; l.watch != nil && len(l.Endpoints()) == 0 {
+			errs = append(errs, l.watch.Await(ctx))
 		}
 	}
 	return errors.Join(errs...)

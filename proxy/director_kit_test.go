@@ -30,12 +30,12 @@ type directedBackend struct {
 	hold    chan struct{}        // closed to let calls be answered; nil: at once
 }
 
-func startDirectedBackend(t testing.TB, name string) *directedBackend {
+func startDirectedBackend(t testing.TB, name string, opts ...grpc.ServerOption) *directedBackend {
 	b := &directedBackend{name: name, seen: make(chan context.Context, 100)}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	b.address = ln.Addr().String()
-	svr := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(b.serve), grpc.WaitForHandlers(true))
+	svr := grpc.NewServer(append(opts, grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(b.serve), grpc.WaitForHandlers(true))...)
 	served := make(chan error, 1)
 	go func() { served <- svr.Serve(ln) }() // ends with the test
 	t.Cleanup(func() {

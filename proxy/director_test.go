@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ func TestDirectorErrorReachesTheClientUnchanged(t *testing.T) {
 		"Kitex, details":     {kitexDetailed.Err(), codes.NotFound, "no ünit", true, nil},
 		"Kitex, wrapped":     {fmt.Errorf("look-up: %w", kitexDetailed.Err()), codes.NotFound, "look-up: " + kitexDetailed.Err().Error(), true, nil},
 		"Kitex, business":    {kerrors.NewBizStatusError(1234, "sold out"), codes.Internal, "sold out", false, []string{"1234"}},
-		"Kitex, gRPC":        {kerrors.NewGRPCBizStatusError(5, "none left"), codes.NotFound, "none left", false, []string{"5"}},
+		"Kitex, gRPC":        {kerrors.NewGRPCBizStatusError(5, "none left"), codes.Internal, "none left", false, []string{"5"}},
 		"code unknown":       {status.Error(codes.Code(77), "strange"), codes.Code(77), "strange", false, nil},
 		"no status":          {errors.New("plain"), codes.Unknown, "plain", false, nil},
 		"deadline":           {fmt.Errorf("etcd: %w", context.DeadlineExceeded), codes.DeadlineExceeded, "etcd: context deadline exceeded", false, nil},
@@ -134,6 +135,9 @@ func (okError) Error() string              { return "an error that says OK" }
 func (okError) GRPCStatus() *status.Status { return status.New(codes.OK, "") }
 
 func TestDirectorMistakes(t *testing.T) {
+	usual := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // where handlers log that a call has panicked
+	defer slog.SetDefault(usual)
 	backend := startDirectedBackend(t, "a")
 	for name, test := range map[string]struct {
 		director func(ctx context.Context, there proxy.Target) (context.Context, proxy.Target)
@@ -226,7 +230,7 @@ func TestDirectorSaysWhatMetadataCrosses(t *testing.T) {
 				require.Equal(t, []string{test.authority}, got[":authority"])
 				delete(got, ":authority")
 				for _, key := range []string{"content-type", "user-agent", "grpc-accept-encoding"} {
-					delete(got, key) // they are not the director's to say, but for one that Go's servers see anyway
+					delete(got, key) // the protocol's
 				}
 				require.Equal(t, test.want, got)
 			})

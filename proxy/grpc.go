@@ -32,9 +32,10 @@ type servers struct {
 
 	changing sync.Mutex // held by whoever has other listeners served
 
-	mu      sync.Mutex
-	list    []*front
-	stopped chan struct{} // closed by stop
+	mu   sync.Mutex
+	list []*front
+	life context.Context // ends with stop
+	end  context.CancelFunc
 }
 
 // front is one listener with its server.
@@ -63,7 +64,9 @@ func (f *front) encryption() *tls.Config {
 }
 
 func newServers(r *Relay) *servers {
-	return &servers{relay: r, failed: make(chan error, 1), stopped: make(chan struct{})}
+	s := &servers{relay: r, failed: make(chan error, 1)}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // open binds a listener. Nobody serves it yet.
@@ -221,22 +224,13 @@ func registerPlaceholder(svr server.Server) {
 func (s *servers) start(fronts []*front) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.isStopped() {
+	if s.life.Err() != nil {
 		closeAll(fronts)
 		return
 	}
 	for _, f := range fronts {
 		s.list = append(s.list, f)
 		s.running.Go(func() { s.run(f) }) // ends with f.exit
-	}
-}
-
-func (s *servers) isStopped() bool {
-	select {
-	case <-s.stopped:
-		return true
-	default:
-		return false
 	}
 }
 
@@ -338,7 +332,7 @@ func (s *servers) fronts() []*front {
 // after it.
 func (s *servers) stop() {
 	s.mu.Lock()
-	close(s.stopped)
+	s.end()
 	for _, f := range s.list {
 		close(f.exit)
 	}

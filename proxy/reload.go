@@ -115,15 +115,7 @@ func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() { // ends with this function
-		select {
-		case <-p.servers.stopped:
-			cancel(errStopped)
-		case <-stop:
-		}
-	}()
+	defer context.AfterFunc(p.servers.life, func() { cancel(errStopped) })()
 	listeners, err := p.servers.prepare(cfg.Listeners)
 	if err != nil {
 		return err
@@ -146,7 +138,7 @@ func (p *Proxy) isServing() error {
 	default:
 		return errNotReady
 	}
-	if p.servers.isStopped() {
+	if p.servers.life.Err() != nil {
 		return errStopped
 	}
 	return nil

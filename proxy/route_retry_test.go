@@ -178,7 +178,7 @@ func TestRouteAttemptTimeout(t *testing.T) {
 		silent, well := startRouteBackend(t, never), startRouteBackend(t, echoes)
 		f := startRoute(t, transport, retrying(func(r *conf.Retry) {
 			r.Codes = []conf.Code{"DEADLINE_EXCEEDED"}
-			r.AttemptTimeout = conf.Duration(50 * time.Millisecond)
+			r.AttemptTimeout = conf.Duration(200 * time.Millisecond)
 		}), silent, well)
 		for range 2 { // one of them comes to each instance first
 			requireOK(t, f.call(f.safe(), faultMethod, []byte("hello")), []byte("hello"))
@@ -193,7 +193,7 @@ func TestRouteAttemptTimeoutOfTheLastAttempt(t *testing.T) {
 		b := startRouteBackend(t, never)
 		f := startRoute(t, transport, retrying(func(r *conf.Retry) {
 			r.Codes = []conf.Code{"DEADLINE_EXCEEDED"}
-			r.AttemptTimeout = conf.Duration(50 * time.Millisecond)
+			r.AttemptTimeout = conf.Duration(200 * time.Millisecond)
 		}), b)
 		r := f.call(f.safe(), faultMethod, []byte("hello"))
 		requireFailure(t, r, codes.DeadlineExceeded, stream.RouteTimeout, "time of an attempt")
@@ -258,7 +258,7 @@ func TestRouteHedgingKeepsToAttempts(t *testing.T) {
 		b := startRouteBackend(t, never)
 		f := startRoute(t, transport, func(cfg *conf.Config) {
 			retrying(func(r *conf.Retry) { r.Hedge = conf.Duration(time.Millisecond) })(cfg)
-			cfg.Default.Timeout = conf.Duration(300 * time.Millisecond)
+			cfg.Default.Timeout = conf.Duration(500 * time.Millisecond)
 		}, b)
 		r := f.call(f.safe(), faultMethod, []byte("x"))
 		requireFailure(t, r, codes.DeadlineExceeded, stream.RouteTimeout)

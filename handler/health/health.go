@@ -104,7 +104,7 @@ func (c *Checker) ask(
 
 // watch asks an instance again and again.
 func (c *Checker) watch(ctx context.Context, e *cluster.Endpoint) {
-	w := &watched{Endpoint: e, healthy: true}
+	w := &watched{Endpoint: e, healthy: e.Healthy()}
 	for {
 		err := c.askOnce(ctx, e.Address())
 		if ctx.Err() != nil {

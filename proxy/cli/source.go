@@ -2,8 +2,11 @@ package cli
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/conf"
@@ -28,7 +31,7 @@ const etcdScheme = "etcd://"
 func sourceOf(name string) (source, error) {
 	rest, inEtcd := strings.CutPrefix(name, etcdScheme)
 	if !inEtcd {
-		return file(name), nil
+		return &file{path: name}, nil
 	}
 	endpoints, key, _ := strings.Cut(rest, "/")
 	if endpoints == "" || key == "" {
@@ -39,11 +42,15 @@ func sourceOf(name string) (source, error) {
 
 // file is a configuration file, or the built-in configuration if it is "". That says
 // no more than where calls go: as with --backend, filters of the program are asked.
-type file string
+type file struct {
+	path string
+	seen atomic.Pointer[[sha256.Size]byte] // of what it held when it was last read, nil before
+}
 
-func (f file) read(context.Context) (*conf.Config, error) {
-	if f != "" {
-		return conf.Load(string(f))
+func (f *file) read(context.Context) (*conf.Config, error) {
+	if f.path != "" {
+		f.seen.Store(f.sum()) // before, so that no change is missed
+		return conf.Load(f.path)
 	}
 	cfg, err := conf.Parse("the built-in configuration", conf.DefaultYAML())
 	if err != nil {
@@ -53,10 +60,23 @@ func (f file) read(context.Context) (*conf.Config, error) {
 	return cfg, nil
 }
 
-func (f file) follow(ctx context.Context, changed func()) {
-	if f != "" {
-		follow.File(ctx, string(f), changed)
+// follow leaves out what changes nothing, such as that it begins.
+func (f *file) follow(ctx context.Context, changed func()) {
+	if f.path == "" {
+		return
 	}
+	follow.File(ctx, f.path, func() {
+		if seen := f.seen.Load(); seen == nil || *f.sum() != *seen {
+			changed()
+		}
+	})
+}
+
+// sum tells contents of the file apart. One that cannot be read is like none.
+func (f *file) sum() *[sha256.Size]byte {
+	text, _ := os.ReadFile(f.path)
+	sum := sha256.Sum256(text)
+	return &sum
 }
 
 // etcdKey is a configuration that several proxies read from etcd. Files that it names

@@ -68,6 +68,13 @@ func (e *Endpoint) SetHealthy(healthy bool) {
 	})
 }
 
+// Healthy returns what SetHealthy has said last.
+func (e *Endpoint) Healthy() bool {
+	e.cluster.mu.Lock()
+	defer e.cluster.mu.Unlock()
+	return !e.unhealthy
+}
+
 // warmUp has the instance's share of calls grow from now on. It needs the cluster's
 // mu.
 func (e *Endpoint) warmUp(now time.Time) {
