@@ -68,9 +68,9 @@ type Action struct {
 	// holds as well if it is nearer. Zero (the default) means no limit, so
 	// that streams live as long as their ends want.
 	Timeout Duration `yaml:"timeout"`
-	// UnaryTimeout is Timeout for calls whose request is complete when it arrives,
-	// as that of unary methods is; the nearer of the two holds. Default 0: no
-	// limit.
+	// UnaryTimeout is Timeout for calls whose request is complete before it has
+	// passed, with one message at most: those of unary methods, and of server
+	// streams. The nearer of the two holds. Default 0: no limit.
 	UnaryTimeout Duration `yaml:"unary_timeout,omitempty"`
 	// IdleTimeout is how long a call may be without a message in either
 	// direction, up to 720h. Default 0: no limit.

@@ -96,12 +96,6 @@ func (m *matcher) coversNetworks(other *matcher) bool {
 	return len(other.networks) > 0 && !slices.ContainsFunc(other.networks, outside)
 }
 
-// takesAllOf reports whether m takes the calls of a method whatever else they are
-// like.
-func (m *matcher) takesAllOf(method string) bool {
-	return m.path.takes(method) && m.authority.name == "" && len(m.metadata) == 0 && len(m.networks) == 0
-}
-
 // contradiction returns the key of a condition that another one rules out, "" if
 // there is none.
 func (m *matcher) contradiction() string {

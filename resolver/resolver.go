@@ -14,31 +14,25 @@ import (
 // concurrent use; its methods never block.
 type Table struct {
 	clusters map[string]*cluster.Cluster
-	matchers []*matcher // of the routes, in order
-	names    []string   // of the routes
-	choices  []*choice  // of the routes
+	choices  []*choice // of the routes, in order
 	index    index
 	fallback *choice // nil for none
 	metadata bool    // whether a route looks at it
 }
 
-// defaultName is Target.Route of calls that no route matches.
-const defaultName = "default"
-
 // New builds the table of a valid configuration, whose clusters it finds by name.
 // owner is what Target.Owner is of its targets. Parts of cfg are kept; it must not
 // be changed afterwards.
 func New(cfg *conf.Config, clusters map[string]*cluster.Cluster, owner any) *Table {
-	t := &Table{clusters: clusters, matchers: newMatchers(cfg.Routes)}
-	for i, m := range t.matchers {
-		name, action := nameOf(cfg, i), &cfg.Routes[i].Action
-		t.names = append(t.names, name)
-		t.choices = append(t.choices, newChoice(newTarget(name, action, clusters, owner), action, clusters))
+	t := &Table{clusters: clusters}
+	for i, m := range newMatchers(cfg.Routes) {
+		action := &cfg.Routes[i].Action
+		t.choices = append(t.choices, newChoice(newTarget(nameOf(cfg, i), action, clusters, owner), action, clusters))
 		t.index.add(m)
 		t.metadata = t.metadata || len(m.metadata) > 0
 	}
 	if cfg.Default != nil {
-		t.fallback = newChoice(newTarget(defaultName, cfg.Default, clusters, owner), cfg.Default, clusters)
+		t.fallback = newChoice(newTarget("default", cfg.Default, clusters, owner), cfg.Default, clusters)
 	}
 	return t
 }
@@ -83,27 +77,4 @@ func (t *Table) Resolve(c *Call) *Target {
 		return t.Default()
 	}
 	return t.choices[s.found.rank].pick()
-}
-
-// RoutesOf returns the names of the routes that calls of a method may go by,
-// whatever else they are like, in order: up to the first one that takes them all,
-// which is "default" if none does. It is nil for methods that are not WellFormed.
-// It goes through all routes, and is not for each call.
-func (t *Table) RoutesOf(method string) []string {
-	if !WellFormed(method) {
-		return nil
-	}
-	var names []string
-	for i, m := range t.matchers {
-		if m.path.takes(method) {
-			names = append(names, t.names[i])
-		}
-		if m.takesAllOf(method) {
-			return names
-		}
-	}
-	if t.fallback != nil {
-		names = append(names, defaultName)
-	}
-	return names
 }

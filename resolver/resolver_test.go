@@ -241,7 +241,6 @@ func TestMalformedMethodsHaveNoRoute(t *testing.T) {
 	routes := table(true, byService("x.Y", "a"))
 	for _, method := range []string{"", "/", "//", "///", "x.Y/Z", "/x.Y", "//x.Y/Z", "///x.Y/Z", "x.Y", "*"} {
 		require.Empty(t, clusterOfMethod(routes, method), "%q", method)
-		require.Empty(t, routes.RoutesOf(method), "%q", method)
 	}
 	for _, method := range []string{"/x.Z/Y", "/x.Y/Z/more", "/x/"} {
 		require.Equal(t, "rest", clusterOfMethod(routes, method), "%q", method)
@@ -262,20 +261,6 @@ func TestNeedsMetadata(t *testing.T) {
 	others := []conf.Route{byMethod("/x.Y/Z", "a"), route(conf.Match{Authority: "x", Peer: []string{"::/0"}}, "a")}
 	require.False(t, table(true, others...).NeedsMetadata())
 	require.True(t, table(true, append(others, byMetadata("a", present(false)), byService("x.Y", "a"))...).NeedsMetadata())
-}
-
-func TestRoutesOf(t *testing.T) {
-	some := route(conf.Match{Package: "x", Authority: "here"}, "a")
-	some.Name = "here"
-	routes := table(true, byMethod("/x.Y/Z", "a"), some, byService("x.Y", "b"), byPackage("x", "a"))
-	require.Equal(t, []string{"routes[0]"}, routes.RoutesOf("/x.Y/Z"))
-	require.Equal(t, []string{"here", "routes[2]"}, routes.RoutesOf("/x.Y/Other"))
-	require.Equal(t, []string{"here", "routes[3]"}, routes.RoutesOf("/x.Z/Other"))
-	require.Equal(t, []string{"default"}, routes.RoutesOf("/y.Z/Other"))
-	require.Empty(t, table(false, some).RoutesOf("/y.Z/Other"))
-
-	all := table(true, byMetadata("a", present(true)), route(peers("::/0"), "a"))
-	require.Equal(t, []string{"routes[0]", "routes[1]", "default"}, all.RoutesOf("/x.Y/Z"))
 }
 
 func TestMatchesMethod(t *testing.T) {
