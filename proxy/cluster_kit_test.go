@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -194,20 +193,35 @@ func (f *clusterProxy) answers(n int, pairs ...string) map[string]int {
 func (f *clusterProxy) load() (stop func() int) {
 	f.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
+	calls, failed := f.safe(), make(chan error, 1)
 	var running sync.WaitGroup
 	var made atomic.Int64
 	for range 4 {
-		running.Go(func() {
+		running.Go(func() { // ends with stop, or the test
 			for ctx.Err() == nil {
-				_, err := askName(f.safe(), f.client, faultMethod)
-				assert.NoError(f.t, err)
+				if _, err := askName(calls, f.client, faultMethod); err != nil {
+					cancel()
+					select {
+					case failed <- err:
+					default: // another one has
+					}
+				}
 				made.Add(1)
 			}
 		})
 	}
-	return func() int {
+	end := func() {
 		cancel()
 		running.Wait()
+	}
+	f.t.Cleanup(end)
+	return func() int {
+		end()
+		select {
+		case err := <-failed:
+			require.NoError(f.t, err, "call %d or so", made.Load())
+		default:
+		}
 		return int(made.Load())
 	}
 }

@@ -57,7 +57,7 @@ func TestPoolIsBounded(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
 		backend := startDirectedBackend(t, "a")
 		backend.hold = make(chan struct{})
-		pool := newPool(t, proxy.PoolOptions{Connections: 2, StreamsPerConnection: 1, Pending: 1})
+		pool := newPool(t, proxy.PoolOptions{Connections: 2, StreamsPerConnection: 1})
 		client := dialDirected(t, door(t, allTo(pool, backend.address)))
 		one, two := client.start(directedContext(t), directedMethod), client.start(directedContext(t), directedMethod)
 		<-backend.seen
@@ -69,6 +69,7 @@ func TestPoolIsBounded(t *testing.T) {
 		require.Equal(t, proxy.PoolStats{ActiveCalls: 3, Connections: 2, Streams: 2}, pool.Stats())
 		cancel()
 		requireStatus(t, <-three, codes.Canceled, "")
+		require.Eventually(t, func() bool { return pool.Stats().ActiveCalls == 2 }, directedSafety, time.Millisecond)
 		close(backend.hold)
 		require.NoError(t, <-one)
 		require.NoError(t, <-two)

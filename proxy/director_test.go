@@ -264,7 +264,7 @@ func TestDirectorMayBlock(t *testing.T) {
 			client.requireName(directedContext(t), "/company.Orders/Put", "a") // meanwhile
 			cancel()
 			requireStatus(t, <-call, codes.Canceled, "")
-			require.ErrorIs(t, <-ended, context.Canceled)
+			require.Error(t, <-ended) // of which kind is up to the transport
 		})
 		t.Run("deadline", func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(directedContext(t), 50*time.Millisecond)

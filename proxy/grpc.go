@@ -41,7 +41,7 @@ type servers struct {
 // front is one listener with its server.
 type front struct {
 	cfg  conf.Listener
-	ln   net.Listener
+	ln   *listener
 	svr  server.Server
 	exit chan error                 // closed to make it drain and stop
 	tls  atomic.Pointer[tls.Config] // in force for new connections; nil: plaintext
@@ -51,6 +51,19 @@ type front struct {
 func (f *front) wantsCertificate() bool {
 	t := f.cfg.TLS
 	return t != nil && t.ClientCA != "" && t.ClientCertificate != conf.ClientCertificateOptional
+}
+
+// listener tells when it has been closed, so that its address can be bound again.
+type listener struct {
+	net.Listener
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	defer l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
 }
 
 // encryption returns what the listener's TLS begins with, nil for plaintext.
@@ -79,10 +92,10 @@ func (s *servers) open(l conf.Listener) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &front{cfg: l, ln: ln, exit: make(chan error)}
+	f := &front{cfg: l, ln: &listener{Listener: ln, closed: make(chan struct{})}, exit: make(chan error)}
 	f.tls.Store(encryption)
 	f.svr = server.NewServer(append(s.relay.serverOptions(f.encryption()),
-		server.WithListener(ln),
+		server.WithListener(f.ln),
 		server.WithExitSignal(func() <-chan error { return f.exit }),
 	)...)
 	registerPlaceholder(f.svr)
@@ -301,10 +314,18 @@ func (c *change) renew(f *front, l conf.Listener, log *slog.Logger) error {
 	return err
 }
 
-// apply makes a change, which cannot fail. Listeners that are gone take no new
-// connections; what is under way on those that they have is drained in the background.
+// apply makes a change, which cannot fail. Listeners that are gone have been closed when
+// it returns; what is under way on their connections is drained in the background.
 func (s *servers) apply(c *change) {
 	s.start(c.opened)
+	for _, f := range s.replace(c) {
+		<-f.ln.closed
+	}
+}
+
+// replace makes a change of the listeners that are served, and returns those that have
+// been told to stop.
+func (s *servers) replace(c *change) (stopped []*front) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for f, l := range c.renewed {
@@ -316,8 +337,10 @@ func (s *servers) apply(c *change) {
 			return false
 		}
 		close(f.exit)
+		stopped = append(stopped, f)
 		return true
 	})
+	return stopped
 }
 
 // fronts returns those that are served.

@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 		"conf", "resolver", "resolver/cluster", "resolver/discovery", "handler/tries", "handler/health", "handler/secure", "handler", "handler/stream", "handler/upstream", "handler/filter", "handler/rule", "handler/schema",
 		"handler/kitexgrpc", "handler/kitexhost", "handler/h2", "handler/h2grpc", "handler/frame",
 	},
+	"proxy/storm":    {},
 	"proxy/demo":     {"kitex_gen/echo", "kitex_gen/echo/echo", "conf", "proxy", "handler/filter", "idl"},
 	"proxy/cli":      {"conf", "conf/follow", "resolver", "resolver/discovery", "proxy", "proxy/demo"},
 	"kitex_gen/echo": {},

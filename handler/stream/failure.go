@@ -42,7 +42,7 @@ const (
 	ClientCanceled Reason = "client-cancelled"
 	// Shutdown: the proxy is stopping and the grace time is over.
 	Shutdown Reason = "shutdown"
-	// Rejected: a filter rejected the call.
+	// Rejected: a filter or a director rejected the call.
 	Rejected Reason = "rejected"
 	// MessageDropped: a filter dropped the one message that the call must have.
 	MessageDropped Reason = "message-dropped"

@@ -54,7 +54,7 @@ func printChanges(w io.Writer, changes []conf.Change, restart []string) {
 		return
 	}
 	for _, c := range changes {
-		line := fmt.Sprintf("%s: %s -> %s", c.Path, orNone(c.Old), orNone(c.New))
+		line := c.String()
 		for _, path := range restart {
 			if c.Path == path || strings.HasPrefix(c.Path, path+".") {
 				line += " (takes another start)"
@@ -62,11 +62,4 @@ func printChanges(w io.Writer, changes []conf.Change, restart []string) {
 		}
 		_, _ = fmt.Fprintln(w, line)
 	}
-}
-
-func orNone(value string) string {
-	if value == "" {
-		return "(none)"
-	}
-	return value
 }

@@ -27,11 +27,16 @@ type reloader struct {
 // several steps.
 const settle = 100 * time.Millisecond
 
-// run reloads after each change of the file and at each SIGHUP, until ctx ends.
-func (r *reloader) run(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
+// notifyHangups has SIGHUP sent to a channel from now on, instead of ending the
+// process.
+func notifyHangups() (hangups chan os.Signal, stop func()) {
+	hangups = make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	return hangups, func() { signal.Stop(hangups) }
+}
+
+// run reloads after each change of the file and at each hangup, until ctx ends.
+func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 	changes := make(chan struct{}, 1)
 	followed := make(chan struct{})
 	go func() { // ends with ctx
@@ -46,9 +51,10 @@ func (r *reloader) run(ctx context.Context) {
 		case <-hangups:
 			r.reload(ctx, true)
 		case <-changes: // one comes at the start, perhaps since the file was read
-			wait(ctx, settle)
-			drain(changes)
-			r.reload(ctx, false)
+			if wait(ctx, settle) {
+				drain(changes)
+				r.reload(ctx, false)
+			}
 		}
 	}
 }
@@ -67,10 +73,13 @@ func drain(changes <-chan struct{}) {
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) {
+// wait reports false if ctx ends before.
+func wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -91,6 +100,9 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 		return
 	}
 	r.inUse = next
-	_ = r.level.UnmarshalText([]byte(next.Log.Level)) // valid
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(next.Log.Level)) // valid
+	r.level.Set(min(level, r.level.Level()))        // for either one to let this through
 	r.log.Info("reloaded", "configuration", r.name, "changes", len(changes))
+	r.level.Set(level)
 }

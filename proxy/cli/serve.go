@@ -73,13 +73,15 @@ func (a *app) serve(ctx context.Context, f *flags) error {
 	var level slog.LevelVar
 	logger := newLogger(a.stderr, cfg.Log, &level)
 	routeKitexLogs(logger)
+	hangups, stop := notifyHangups() // one that comes early waits
+	defer stop()
 	var reloading sync.WaitGroup
 	defer reloading.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return a.run(ctx, cfg, logger, func(p *proxy.Proxy) {
 		r := &reloader{proxy: p, name: f.config, follow: src.follow, load: configured, inUse: cfg, level: &level, log: logger}
-		reloading.Go(func() { r.run(ctx) }) // ends with ctx
+		reloading.Go(func() { r.run(ctx, hangups) }) // ends with ctx
 	})
 }
 

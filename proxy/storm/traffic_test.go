@@ -128,8 +128,8 @@ func (tr *traffic) judge(c *call, err error) verdict {
 	switch {
 	case err == nil:
 		return fine
-	case c.hurried && status.Code(err) == codes.DeadlineExceeded:
-		return byDeadline
+	case c.hurried && (status.Code(err) == codes.DeadlineExceeded || c.reason == string(stream.DeadlinePassed)):
+		return byDeadline // of a status that comes inside a message, grpc-go tells the second half only
 	case errors.Is(err, errOther):
 		return wrong
 	}
