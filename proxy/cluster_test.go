@@ -70,33 +70,29 @@ func TestClusterLeastActive(t *testing.T) {
 	held.serve(t)
 	f := startWith(t, func(c *conf.Cluster) { c.Balance = conf.BalanceLeastActive }, held, free)
 	var open []grpc.ClientStream
-	for held.began() < 2 { // it waits with these
+	for held.began() < 1 { // which waits
 		s := f.stream()
 		_, err := s.Header()
 		require.NoError(t, err)
 		open = append(open, s)
 	}
-	// The others have ended, so that all calls find fewer at the free one.
-	var free0 []grpc.ClientStream
+	var waits grpc.ClientStream
 	for _, s := range open {
-		header, _ := s.Header()
-		if header.Get(namedHeader)[0] == "free" {
-			require.NoError(t, s.CloseSend())
-			_, err := receiveAll(s)
-			require.NoError(t, err)
+		header, err := s.Header()
+		require.NoError(t, err)
+		if header.Get(namedHeader)[0] == "held" {
+			waits = s
 		} else {
-			free0 = append(free0, s)
+			endOn(t, s)
 		}
 	}
+	f.standing = 1
+	f.settles()
 	for range 20 {
 		require.Equal(t, "free", f.answeredBy())
 	}
 	close(held.hold)
-	for _, s := range free0 {
-		require.NoError(t, s.CloseSend())
-		_, err := receiveAll(s)
-		require.NoError(t, err)
-	}
+	endOn(t, waits)
 }
 
 // hashing has the cluster "default" balance by something.

@@ -52,7 +52,7 @@ func run(t *testing.T, build func(opts ...server.Option) server.Server) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	exit := make(chan error)
-	svr := build(server.WithListener(ln), server.WithExitWaitTime(time.Second), server.WithExitSignal(func() <-chan error { return exit }))
+	svr := build(server.WithListener(ln), server.WithExitWaitTime(100*time.Millisecond), server.WithExitSignal(func() <-chan error { return exit }))
 	ran := make(chan error, 1)
 	go func() { ran <- svr.Run() }() // ends with the test
 	t.Cleanup(func() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +42,7 @@ type source struct {
 	fixed  *schema.Schema   // nil for one that backends tell
 	asks   *conf.Reflection // nil for one that is fixed
 	live   *schema.Live     // of asks, once started
+	known  *schema.Schema   // what the generation before was told of asks; nil for nothing
 	routes []*dynamicRoute  // whose rules need it
 }
 
@@ -471,13 +473,18 @@ func (d *dynamic) describe(route string) string {
 	return "schema " + src.name
 }
 
-// start begins to ask backends for their schemas. close ends it.
-func (d *dynamic) start(r *Relay, g *generation) {
+// start begins to ask backends for their schemas. close ends it. What they have told
+// the generation before, which may be nil, is in use until they answer, as far as the
+// rules fit it.
+func (d *dynamic) start(r *Relay, g, before *generation) {
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, src := range d.sources {
 		if len(src.routes) == 0 { // no rule needs it, or it is fixed
 			continue
+		}
+		if src.known = before.told(src); src.known != nil {
+			_ = d.changed(ctx, src, src.known) // or else the calls wait for what is told next
 		}
 		src.live = schema.NewLive(
 			func(ctx context.Context) (*schema.Schema, error) {
@@ -490,6 +497,18 @@ func (d *dynamic) start(r *Relay, g *generation) {
 			},
 		)
 	}
+}
+
+// told returns what backends have told for a source like this one, nil for nothing.
+func (g *generation) told(like *source) *schema.Schema {
+	if g == nil {
+		return nil
+	}
+	src := g.filters.dynamic.sources[like.name]
+	if src == nil || src.live == nil || !reflect.DeepEqual(src.asks, like.asks) {
+		return nil
+	}
+	return cmp.Or(src.live.Current(), src.known)
 }
 
 // changed has the rules compiled by a schema that backends have told. If any does
@@ -522,7 +541,7 @@ func (d *dynamic) changed(ctx context.Context, src *source, s *schema.Schema) (e
 func (d *dynamic) await(ctx context.Context) error {
 	var errs []error
 	for _, src := range d.sources {
-		if src.live == nil {
+		if src.live == nil || src.routes[0].chains.Load() != nil {
 			continue
 		}
 		if _, err := src.live.Await(ctx); err != nil {

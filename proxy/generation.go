@@ -74,7 +74,7 @@ func (g *generation) start(r *Relay, before *generation) {
 			l.start(r)
 		}
 	}
-	g.filters.dynamic.start(r, g)
+	g.filters.dynamic.start(r, g, before)
 }
 
 // await waits until the generation knows its instances and schemas, no longer than

@@ -248,6 +248,7 @@ func (s *servers) start(fronts []*front) {
 }
 
 func (s *servers) run(f *front) {
+	defer f.ln.Close() // the server does so, unless it has not even begun
 	err := f.svr.Run()
 	select {
 	case <-f.exit:
@@ -306,7 +307,11 @@ func (s *servers) prepare(listeners []conf.Listener) (*change, error) {
 // renew has a listener encrypt as another one of its address does. One that is to
 // begin with it, or to end it, is left as it is; see NeedsRestart.
 func (c *change) renew(f *front, l conf.Listener, log *slog.Logger) error {
-	if f.cfg.TLS == nil || l.TLS == nil || reflect.DeepEqual(f.cfg.TLS, l.TLS) {
+	switch {
+	case (f.cfg.TLS == nil) != (l.TLS == nil):
+		log.Warn("to begin or end TLS on a listener takes another start", "listener", l.Address)
+		return nil
+	case reflect.DeepEqual(f.cfg.TLS, l.TLS):
 		return nil
 	}
 	encryption, err := listenerTLS(l, log)

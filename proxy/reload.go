@@ -51,7 +51,7 @@ func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
 			r.backends.Forget(name)
 		}
 	}
-	if changes := NeedsRestart(r.cfg, cfg); len(changes) > 0 {
+	if changes := needsRestart(r.cfg, cfg); len(changes) > 0 {
 		r.log.Warn("some changes take another start", "settings", strings.Join(changes, ", "))
 	}
 	return nil
@@ -60,6 +60,11 @@ func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
 // NeedsRestart returns the settings in which two configurations differ and that a
 // proxy takes in when it starts, and at no reload.
 func NeedsRestart(before, after *conf.Config) []string {
+	return append(needsRestart(before, after), switchedTLS(before, after)...)
+}
+
+// needsRestart is NeedsRestart for a relay, which has no listeners.
+func needsRestart(before, after *conf.Config) []string {
 	var all []string
 	for _, s := range []struct {
 		path    string
@@ -82,7 +87,7 @@ func NeedsRestart(before, after *conf.Config) []string {
 			all = append(all, s.path)
 		}
 	}
-	return append(all, switchedTLS(before, after)...)
+	return all
 }
 
 // switchedTLS returns where a listener begins with TLS, or ends it: it cannot be bound

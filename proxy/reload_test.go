@@ -17,6 +17,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -96,6 +97,24 @@ func TestReloadKeepsConnections(t *testing.T) {
 	}
 	assert.Len(t, plain.from(), 1)
 	assert.Len(t, encrypted.from(), 1)
+}
+
+// A cluster that is as it was is the same one: what is under way in it counts on.
+func TestReloadSharesClusters(t *testing.T) {
+	b := startNamed(t, "b", nil)
+	config := func(limit int) *conf.Config {
+		cfg := faultConfig(b.addr)
+		cfg.Clusters["default"].Limits.Calls = limit
+		return cfg
+	}
+	f := startCluster(t, config(1))
+	open := f.stream()
+	exchangeOn(t, open, "before")
+	f.reload(config(1))
+	requireFailure(t, f.call(f.safe(), faultMethod, []byte("x")), codes.ResourceExhausted, stream.Overloaded)
+	f.reload(config(2)) // is another one
+	require.Equal(t, "b", f.answeredBy())
+	endOn(t, open)
 }
 
 // moving are two configurations of the cluster "default", whose instances and whose
@@ -334,6 +353,8 @@ func TestReloadKeepsWhatIsKnownOfInstances(t *testing.T) {
 		f.reload(config(balance))
 		require.Equal(t, map[string]int{"well": 20}, f.answers(20), "the file cannot be read now")
 	}
+	ill.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	require.Eventually(t, func() bool { return f.answers(20)["ill"] > 0 }, faultSafety, 5*time.Millisecond, "it is back")
 }
 
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {

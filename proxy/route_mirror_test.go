@@ -130,8 +130,9 @@ func TestRouteMirrorIsNotNoticed(t *testing.T) {
 // A copy that does not take what its call sends is given up.
 func TestRouteMirrorThatCannotKeepUpIsGivenUp(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
-		given := make(chan error, 1)
+		begun, given := make(chan struct{}), make(chan error, 1)
 		slow := startRouteBackend(t, func(_ int, ss grpc.ServerStream) error {
+			close(begun)
 			<-ss.Context().Done()
 			given <- ss.Context().Err()
 			return nil
@@ -142,6 +143,9 @@ func TestRouteMirrorThatCannotKeepUpIsGivenUp(t *testing.T) {
 			sendOn(t, s, strings.Repeat("x", 64<<10))
 			var m []byte
 			require.NoError(t, s.RecvMsg(&m), "message %d", i)
+			if i == 0 { // one that is given up before it has a backend is heard of by none
+				structAwait(t, begun, "the copy")
+			}
 			select {
 			case err := <-given:
 				require.Error(t, err)

@@ -24,8 +24,7 @@ func serverTLS(t testing.TB, ca *securetest.Authority) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{ca.Issue(t, "127.0.0.1").TLS(t)}, NextProtos: []string{"h2"}}
 }
 
-// asking has a backend, or a client's end in a test, ask for certificates of an
-// authority.
+// asking has a backend ask for certificates of an authority.
 func asking(c *tls.Config, ca *securetest.Authority) *tls.Config {
 	c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	return c
@@ -53,7 +52,7 @@ func (f *listenerFiles) tls() *conf.ListenerTLS {
 	}}}
 }
 
-// client is a client of a listener with TLS, which shows a certificate if it has one.
+// tlsClient is a client of a listener with TLS, which shows a certificate if it has one.
 // It has a connection of its own.
 func (f *clusterProxy) tlsClient(address string, roots *x509.CertPool, own ...tls.Certificate) *grpc.ClientConn {
 	f.t.Helper()

@@ -159,8 +159,20 @@ log: {level: debug, format: json}
 	before, after := writeFile(t, old), writeFile(t, next)
 	code, stdout, stderr := run(t, "diff", before, after)
 	assert.Equal(t, 0, code, stderr)
-	assert.Equal(t, strings.TrimPrefix(`
-`, "\n"), stdout)
+	assert.Equal(t, `listeners[1] added
+clusters.one.instances: [127.0.0.1:9001] -> [127.0.0.1:9001, 127.0.0.1:9003]
+clusters.three added
+clusters.two removed
+routes[0]: routes[1] -> routes[0]
+routes[0].cluster: two -> one
+routes[0].timeout: 3s -> 5s
+routes[1].cluster: one -> (none)
+routes[1].split[0] added
+routes[1].split[1] added
+limits.connections: 10000 -> 7 (takes another start)
+log.level: info -> debug
+log.format: text -> json (takes another start)
+`, stdout)
 
 	code, stdout, stderr = run(t, "diff", before, before)
 	assert.Equal(t, 0, code, stderr)
