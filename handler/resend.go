@@ -108,7 +108,9 @@ func (r *resend) open() error {
 		r.cancel()
 		return err
 	}
-	r.cur = a
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cur = a // which the patience of a filtered request may be looking at
 	return nil
 }
 

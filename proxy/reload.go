@@ -16,14 +16,17 @@ var errStopped = errors.New("the proxy has been stopped")
 
 // Reload has calls that begin from now on go by another configuration, as a whole.
 // Calls under way end by the one they began with. Connections to clients stay, and so
-// do those to backends of clusters that have not changed.
+// do those to backends whose address and TLS have not changed. Of a cluster that has
+// changed, its limits and what its calls have shown of instances begin anew; what
+// discovery and health checks have found does not.
 //
 // What takes another start is left as it was, with a warning in the log that names
 // it; see NeedsRestart. After an error, which is as New's, nothing has changed. It
 // waits for instances and schemas that are new as long as timeouts.connect, or until
 // ctx ends, and goes on without what has not come by then.
 //
-// It may be called concurrently; reloads wait for each other.
+// It may be called concurrently; reloads wait for each other, and so does the end of
+// Shutdown.
 func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
 	if err := r.opts.toValidate(cfg).ValidateRouting(); err != nil {
 		return err

@@ -15,10 +15,6 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 )
 
-func contextOf(t *testing.T) (context.Context, context.CancelFunc) {
-	return context.WithCancel(t.Context())
-}
-
 // nameServer is a DNS server for one name.
 type nameServer struct {
 	mu    sync.Mutex
