@@ -261,7 +261,7 @@ func TestRouteHedgingKeepsToAttempts(t *testing.T) {
 			cfg.Default.Timeout = conf.Duration(500 * time.Millisecond)
 		}, b)
 		r := f.call(f.safe(), faultMethod, []byte("x"))
-		requireFailure(t, r, codes.DeadlineExceeded, stream.RouteTimeout)
+		require.Equal(t, codes.DeadlineExceeded, r.code, r.message) // of the proxy, or of a backend that keeps it as well
 		assert.Equal(t, 3, b.calls())
 		f.lives()
 	})
