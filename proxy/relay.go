@@ -44,6 +44,7 @@ type backends interface {
 	Keep(cluster string, addresses []string)
 	Forget(cluster string)
 	Stats() upstream.Stats
+	Instances() []upstream.InstanceStats
 	Close()
 }
 
