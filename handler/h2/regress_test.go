@@ -89,6 +89,11 @@ func TestReadsOnAfterFailedWrite(t *testing.T) {
 	require.NoError(t, err)
 	ended := serving(t, c)
 	await(t, nc.failed, "the failed write")
+	require.Eventually(t, func() bool { // and the connection knows of it
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return !c.writing
+	}, safety, time.Millisecond)
 	fr := http2.NewFramer(far, nil)
 	require.NoError(t, fr.WriteSettings())
 	var block bytes.Buffer
