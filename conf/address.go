@@ -37,11 +37,40 @@ func FormatAddress(addr net.Addr) string {
 	return addr.String()
 }
 
+// CheckInstance returns what is wrong with an address that Cluster.Instances could
+// have, as an *Error without a position; nil if nothing is. It is for addresses that
+// come from elsewhere.
+func CheckInstance(address string) error {
+	parsed, problem, hint := parseAddress(address)
+	if problem == "" {
+		problem = parsed.unreachable()
+	}
+	if problem == "" {
+		return nil
+	}
+	if hint == "" {
+		hint = instanceHint
+	}
+	return &Error{Value: address, Problem: problem, Hint: hint}
+}
+
 // parsedAddress is an address in the form in which two can be compared.
 type parsedAddress struct {
 	path string // of a Unix socket; the rest is unset then
 	host string
 	port uint16
+}
+
+// unreachable returns why nothing can connect to an address that listeners may have;
+// "" if one can.
+func (a parsedAddress) unreachable() string {
+	switch {
+	case a.path == "" && a.host == "":
+		return "has no host"
+	case a.path == "" && a.port == 0:
+		return "has port 0, where nothing can be reached"
+	}
+	return ""
 }
 
 // parseAddress returns what is wrong with an address, "" if nothing is, and

@@ -1,8 +1,8 @@
 // Package conf turns a YAML file into a valid, read-only Config.
 //
-// Loading goes default -> strict decode -> validate -> resolve paths. Every
-// problem is reported with file, line, field, value and what would be valid; an
-// unknown key with the nearest known one.
+// Loading goes default -> strict decode -> validate -> resolve paths and make keys
+// of metadata lower-case. Every problem is reported with file, line, field, value and
+// what would be valid; an unknown key with the nearest known one.
 package conf
 
 import "time"
@@ -41,65 +41,6 @@ const (
 	// TransportKitex is the one that Kitex brings.
 	TransportKitex = "kitex"
 )
-
-// Listener is one address that accepts gRPC calls in plaintext HTTP/2.
-type Listener struct {
-	// Address is "host:port", ":port", or "unix:///path/to/socket".
-	Address string `yaml:"address"`
-}
-
-// Cluster is a named set of backend instances that answer alike.
-type Cluster struct {
-	// Instances are the backends' addresses: "host:port" or
-	// "unix:///path/to/socket"; at least one.
-	Instances []string `yaml:"instances"`
-	// Connections is how many connections an instance gets at most. One is
-	// opened at first, others when those are busy. Default 4.
-	Connections int `yaml:"connections"`
-}
-
-// Route sends the calls that match to a cluster.
-type Route struct {
-	// Match selects calls; exactly one of its fields is set.
-	Match Match `yaml:"match"`
-	// Action says what happens to them.
-	Action `yaml:",inline"`
-}
-
-// Match selects calls by method or by service.
-type Match struct {
-	// Method is a full method name, "/package.Service/Method".
-	Method string `yaml:"method"`
-	// Service is a full service name, "package.Service"; it selects all its
-	// methods.
-	Service string `yaml:"service"`
-}
-
-// Action is what happens to a call.
-type Action struct {
-	// Cluster is the name of the cluster that answers.
-	Cluster string `yaml:"cluster"`
-	// Mode is how messages cross the proxy. Default ModeFrame.
-	Mode Mode `yaml:"mode"`
-	// Timeout is the longest a call may take; the client's own deadline
-	// holds as well if it is nearer. Zero (the default) means no limit, so
-	// that streams live as long as their ends want.
-	Timeout Duration `yaml:"timeout"`
-	// MessageLimit is the longest message in either direction, instead of
-	// Limits.Message; compressed ones are also held to it when they are
-	// decompressed for filters. Zero (the default) means Limits.Message or, for
-	// messages that filters look at, 4MiB where that is no limit either.
-	MessageLimit Size `yaml:"message_limit"`
-	// Undecodable says what happens to messages that filters cannot decode.
-	// Default UndecodableReject, which "" stands for, too.
-	Undecodable string `yaml:"undecodable,omitempty"`
-	// Schema is the name of the schema that has the types of the messages:
-	// required with ModeDynamic, and an error with other modes.
-	Schema string `yaml:"schema,omitempty"`
-	// Rules look into calls and change them, in this order. They are an error
-	// with modes other than ModeDynamic. Default none.
-	Rules []Rule `yaml:"rules"`
-}
 
 // Mode is how messages cross the proxy.
 type Mode string

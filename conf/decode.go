@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,8 @@ func (d decoder) decode(path string, node ast.Node, out reflect.Value) {
 		d.str(path, node, out)
 	case reflect.Int:
 		d.wholeNumber(path, node, out)
+	case reflect.Float64:
+		d.number(path, node, out)
 	case reflect.Bool:
 		d.boolean(path, node, out)
 	default:
@@ -61,8 +64,9 @@ func newValue(t reflect.Type) reflect.Value {
 
 // field is a key of a struct.
 type field struct {
-	key   string
-	index []int
+	key       string
+	index     []int
+	omitEmpty bool // a file without it has the zero value
 }
 
 // fieldsOf lists a struct's keys in the order of declaration, with those of
@@ -70,8 +74,8 @@ type field struct {
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
 	for _, f := range reflect.VisibleFields(t) {
-		if key, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" {
-			fields = append(fields, field{key: key, index: f.Index})
+		if key, options, _ := strings.Cut(f.Tag.Get("yaml"), ","); key != "" {
+			fields = append(fields, field{key: key, index: f.Index, omitEmpty: options == "omitempty"})
 		}
 	}
 	return fields
@@ -183,7 +187,8 @@ func (d decoder) slice(path string, node ast.Node, out reflect.Value) {
 		return
 	}
 	if len(sequence.Values) == 0 {
-		return // an empty list and none are the same
+		out.SetZero() // an empty list and none are the same, but where the default is another one
+		return
 	}
 	items := reflect.MakeSlice(out.Type(), len(sequence.Values), len(sequence.Values))
 	for i, entry := range sequence.Values {
@@ -249,6 +254,35 @@ func (d decoder) wholeNumber(path string, node ast.Node, out reflect.Value) {
 		d.badValue(path, written, "is not a plain whole number", hint)
 	default:
 		out.SetInt(n)
+	}
+}
+
+// plainNumber is how numbers that may have a point are written.
+var plainNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+
+// number decodes a float64. As with whole numbers, only the plain form is taken.
+func (d decoder) number(path string, node ast.Node, out reflect.Value) {
+	const hint = "write digits, such as 12.5"
+	written := scalarText(node)
+	switch kindOf(node) {
+	case kindNumber:
+	case kindText:
+		if isNumber(written) && !isPlain(node) {
+			d.badValue(path, written, "is in quotes", "remove them")
+			return
+		}
+	default:
+		d.wrongKind(path, node, kindNumber, hint)
+		return
+	}
+	n, err := strconv.ParseFloat(written, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		d.badValue(path, written, "is too large", hint)
+	case err != nil || !plainNumber.MatchString(written):
+		d.badValue(path, written, "is not a plain number", hint)
+	default:
+		out.SetFloat(n)
 	}
 }
 

@@ -10,6 +10,10 @@ const (
 	DefaultConnections = 4
 	// DefaultRefresh is the default of Reflection.Refresh.
 	DefaultRefresh = Duration(5 * time.Minute)
+	// DefaultDiscoveryRefresh is the default of Discovery.Refresh.
+	DefaultDiscoveryRefresh = Duration(5 * time.Second)
+	// DefaultEtcdPrefix is the default of Etcd.Prefix.
+	DefaultEtcdPrefix = "kitex/registry-etcd"
 )
 
 // Default returns a new Config with the defaults of timeouts, limits and log. It
@@ -36,11 +40,62 @@ func Default() *Config {
 	}
 }
 
-func (c *Cluster) setDefaults() { c.Connections = DefaultConnections }
+// NewCluster returns a cluster of listed instances that has the defaults of a
+// file.
+func NewCluster(instances ...string) *Cluster {
+	c := &Cluster{Instances: instances}
+	c.setDefaults()
+	return c
+}
+
+func (c *Cluster) setDefaults() {
+	c.Balance = BalanceRoundRobin
+	c.Connections = DefaultConnections
+}
+
+func (d *Discovery) setDefaults() { d.Refresh = DefaultDiscoveryRefresh }
+
+func (e *Etcd) setDefaults() { e.Prefix = DefaultEtcdPrefix }
+
+func (h *HealthCheck) setDefaults() {
+	*h = HealthCheck{
+		Interval:  Duration(5 * time.Second),
+		Timeout:   Duration(time.Second),
+		Unhealthy: 2,
+		Healthy:   1,
+	}
+}
+
+func (e *Eject) setDefaults() {
+	*e = Eject{
+		Consecutive: 5,
+		MinCalls:    20,
+		Interval:    Duration(10 * time.Second),
+		For:         Duration(30 * time.Second),
+		MaxPercent:  10,
+	}
+}
+
+func (t *ClusterTLS) setDefaults() { t.MinVersion = "1.2" }
+
+func (t *ListenerTLS) setDefaults() { t.MinVersion = "1.2" }
 
 func (r *Reflection) setDefaults() { r.Refresh = DefaultRefresh }
 
 func (a *Action) setDefaults() { a.Mode, a.Undecodable = ModeFrame, UndecodableReject }
+
+func (m *Mirror) setDefaults() { m.Percent = 100 }
+
+func (r *Retry) setDefaults() {
+	*r = Retry{
+		Codes:         []Code{"UNAVAILABLE"},
+		Attempts:      3,
+		Backoff:       Duration(25 * time.Millisecond),
+		MaxBackoff:    Duration(time.Second),
+		Buffer:        64 << 10,
+		BudgetPercent: 20,
+	}
+}
 
 // Simple returns the Config of a proxy that accepts calls at listen and sends
 // all of them to one backend: one listener, a cluster "default" with one
@@ -50,7 +105,7 @@ func Simple(listen, backend string) (*Config, error) {
 	const name = "default"
 	c := Default()
 	c.Listeners = []Listener{{Address: listen}}
-	c.Clusters = map[string]*Cluster{name: {Instances: []string{backend}, Connections: DefaultConnections}}
+	c.Clusters = map[string]*Cluster{name: NewCluster(backend)}
 	c.Default = &Action{Cluster: name, Mode: ModeFrame, Undecodable: UndecodableReject}
 	if err := c.Validate(); err != nil {
 		return nil, err

@@ -66,3 +66,15 @@ default:
 	fmt.Println(c.ErrorAt(field, "", `User has no field "nmae"`, `did you mean "name"?`))
 	// Output: proxy.yaml:12:13: default.rules[0].set."user.nmae": User has no field "nmae"; did you mean "name"?
 }
+
+func ExampleDiff() {
+	before, _ := conf.Simple(":8888", "127.0.0.1:9000")
+	after, _ := conf.Simple(":8888", "127.0.0.1:9001")
+	after.Routes = []conf.Route{{Match: conf.Match{Service: "package.Service"}, Action: *after.Default}}
+	for _, change := range conf.Diff(before, after) {
+		fmt.Println(change)
+	}
+	// Output:
+	// clusters.default.instances: [127.0.0.1:9000] -> [127.0.0.1:9001]
+	// routes[0] added
+}

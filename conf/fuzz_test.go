@@ -8,7 +8,8 @@ import (
 
 // FuzzParse checks what holds for any file: no panic, a Config or problems but
 // never both or neither, every problem on one line, and what is accepted is
-// valid without the file too, and has errors of others at their places.
+// valid without the file too, has errors of others at their places, and does not
+// differ from itself.
 func FuzzParse(f *testing.F) {
 	for _, content := range corpus(f, ".yaml") {
 		f.Add(content)
@@ -28,6 +29,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("accepted, but invalid: %v", err)
 			}
 			checkPlaces(t, c)
+			if changes := Diff(c, c); len(changes) > 0 {
+				t.Fatalf("differs from itself: %v", changes)
+			}
 			return
 		}
 		var problems Errors

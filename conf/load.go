@@ -47,6 +47,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	if err := r.err(); err != nil {
 		return nil, err
 	}
+	c.lowerKeys()
 	return c, nil
 }
 

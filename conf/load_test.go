@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -74,8 +75,11 @@ log: {level: warn, format: json}
 	require.Equal(t, &Config{
 		Listeners: []Listener{{Address: "127.0.0.1:8888"}, {Address: "unix:///run/a.sock"}},
 		Clusters: map[string]*Cluster{
-			"a": {Instances: []string{"127.0.0.1:9000", "b:1"}, Connections: 2},
-			"b": {Instances: []string{"127.0.0.1:9001"}, Connections: 4},
+			"a": {
+				Instances: []string{"127.0.0.1:9000", "b:1"}, Balance: BalanceRoundRobin,
+				Connections: 2,
+			},
+			"b": NewCluster("127.0.0.1:9001"),
 		},
 		Schemas: map[string]*Schema{
 			"files": {Files: []string{"/etc/a.proto"}, ImportPaths: []string{"/etc"}},
@@ -141,6 +145,70 @@ func TestLoadResolvesPathsFromTheFilesDirectory(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, c.Schemas["set"].DescriptorSet)
 	}
+}
+
+func TestLoadResolvesEveryPath(t *testing.T) {
+	content := corpus(t, "routing.good.yaml")["routing.good.yaml"]
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/proxy.yaml", content, 0o600))
+	c, err := Load(dir + "/proxy.yaml")
+	require.NoError(t, err)
+	require.Equal(t, &ListenerTLS{
+		Certificates: []Certificate{
+			{Cert: dir + "/a.pem", Key: dir + "/both.key"},
+			{Cert: "/etc/b.pem", Key: dir + "/both.key"},
+		},
+		ClientCA: dir + "/clients.pem", ClientCertificate: ClientCertificateOptional, MinVersion: "1.3",
+	}, c.Listeners[1].TLS)
+	require.Equal(t, &ClusterTLS{
+		CA: dir + "/ca.pem", Cert: dir + "/a.pem", Key: dir + "/a.key", ServerName: "10.0.0.1", MinVersion: "1.3",
+	}, c.Clusters["weighted"].TLS)
+	require.Equal(t, dir+"/instances.yaml", c.Clusters["file"].Discovery.File)
+	require.Equal(t, &Etcd{
+		Endpoints: []string{"a:1", "[::1]:1"}, Prefix: "/p", Username: "a", PasswordFile: dir + "/p",
+		TLS: &ClusterTLS{CA: dir + "/etcd.pem", MinVersion: "1.2"}, // and no paths of files that are not named
+	}, c.Clusters["etcd"].Discovery.Etcd)
+	require.Equal(t, []string{dir + "/a.proto"}, c.Schemas["echo"].Files)
+}
+
+func TestLoadFillsInDefaults(t *testing.T) {
+	c, err := Parse("routing.yaml", corpus(t, "routing.good.yaml")["routing.good.yaml"])
+	require.NoError(t, err)
+	require.Equal(t, &Cluster{
+		Instances: []string{"a:1"}, Balance: BalanceRoundRobin, Connections: 4,
+		Health: &Health{
+			Check: &HealthCheck{Interval: Duration(5 * time.Second), Timeout: Duration(time.Second), Unhealthy: 2, Healthy: 1},
+			Eject: &Eject{
+				Consecutive: 5, MinCalls: 20, Interval: Duration(10 * time.Second),
+				For: Duration(30 * time.Second), MaxPercent: 10,
+			},
+		},
+		TLS: &ClusterTLS{MinVersion: "1.2"},
+	}, c.Clusters["defaults"])
+	require.Equal(t, &Discovery{Registry: "consul", Service: "s", Refresh: Duration(5 * time.Second)}, c.Clusters["registry"].Discovery)
+	require.Equal(t, &Retry{
+		Codes: []Code{"UNAVAILABLE"}, Attempts: 3, Backoff: Duration(25 * time.Millisecond), MaxBackoff: Duration(time.Second),
+		Buffer: 64 << 10, BudgetPercent: 20,
+	}, c.Routes[1].Retry)
+	require.Equal(t, &Mirror{Cluster: "etcd", Percent: 100}, c.Routes[1].Mirror)
+	require.Equal(t, DefaultEtcdPrefix, newValue(reflect.TypeFor[Etcd]()).Interface().(*Etcd).Prefix)
+	require.Equal(t, "1.2", newValue(reflect.TypeFor[ListenerTLS]()).Interface().(*ListenerTLS).MinVersion)
+}
+
+func TestParseLowersKeysOfMetadata(t *testing.T) {
+	c, err := Parse("routing.yaml", corpus(t, "routing.good.yaml")["routing.good.yaml"])
+	require.NoError(t, err)
+	require.Equal(t, "x-user", c.Clusters["file"].HashOn.Metadata)
+	require.Equal(t, "x-canary", c.Routes[0].Match.Metadata[0].Key)
+	require.Equal(t, HeaderChanges{
+		Set:    map[string]string{"x-a": "", "user-agent": "a", "x-bin": "fine"},
+		Add:    map[string]string{"x-a": "b", "x-b-bin": "AQ==", "x-c-bin": "AQ", "x-d-bin": ""},
+		Remove: []string{"x-gone", "cookie"},
+	}, c.Routes[0].RequestMetadata)
+
+	c, err = Parse("default.yaml", []byte(smallYAML[:strings.LastIndex(smallYAML, "}")]+", response_trailer: {set: {X-A: b}}}\n"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"x-a": "b"}, c.Default.ResponseTrailer.Set)
 }
 
 func TestParseLeavesPathsToTheWorkingDirectory(t *testing.T) {

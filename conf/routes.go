@@ -1,9 +1,6 @@
 package conf
 
-import (
-	"regexp"
-	"strings"
-)
+import "regexp"
 
 // Valid values of an Action.
 var (
@@ -11,15 +8,8 @@ var (
 	undecodables = []string{UndecodableReject, UndecodableForward}
 )
 
-var (
-	serviceName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
-	methodName  = regexp.MustCompile(`^/[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*$`)
-)
-
-const (
-	methodHint  = `write "/package.Service/Method"`
-	serviceHint = `write "package.Service"`
-)
+// placeName is what a route without a name is called.
+var placeName = regexp.MustCompile(`^routes\[[0-9]+\]$`)
 
 // routes checks the routes and the default action.
 func (v *validator) routes() {
@@ -27,12 +17,14 @@ func (v *validator) routes() {
 		v.require("routes", "there are neither routes nor a default, so that no call could be answered",
 			"add a default with the name of a cluster")
 	}
+	names := map[string]string{}
 	for i := range v.config.Routes {
 		path, route := ItemPath("routes", i), &v.config.Routes[i]
 		if v.isBroken(path) {
 			continue
 		}
-		v.match(KeyPath(path, "match"), route.Match)
+		v.routeName(KeyPath(path, "name"), route.Name, names)
+		v.match(KeyPath(path, "match"), &route.Match)
 		v.action(path, &route.Action)
 		v.rules(path, &route.Action, &route.Match)
 	}
@@ -42,80 +34,89 @@ func (v *validator) routes() {
 	}
 }
 
-func (v *validator) match(path string, m Match) {
-	methodPath, servicePath := KeyPath(path, "method"), KeyPath(path, "service")
+// routeName checks a name that a route may have. names holds the path of each so
+// far.
+func (v *validator) routeName(path, name string, names map[string]string) {
+	v.notBlank(path, name, "write a name that no other route has, or remove it")
 	switch {
-	case v.isBroken(path) || v.touched[path]:
-	case m.Method != "" && m.Service != "":
-		v.badField(path, "has both a method and a service", "keep one, and give the other a route of its own")
-	case m.Method != "":
-		if v.method(methodPath, m.Method) {
-			service, _, _ := strings.Cut(m.Method[1:], "/")
-			v.take(methodPath, m.Method, service)
-		}
-	case m.Service != "":
-		if v.service(servicePath, m.Service) {
-			v.take(servicePath, m.Service, "")
-		}
+	case name == "" || v.isBroken(path):
+	case !ruleName.MatchString(name):
+		v.badValue(path, name, "is not a name for a route", "write one line of 1 to 63 characters, with no space at the ends")
+	case placeName.MatchString(name):
+		v.badValue(path, name, "is what a route without a name is called", "write another one")
+	case name == "default":
+		v.badValue(path, name, "is what calls that no route matches are counted under", "write another one")
+	case names[name] != "":
+		v.badValue(path, name, "is already "+v.reference(names[name]), "rename one of the two")
 	default:
-		v.badField(path, "has neither a method nor a service", `add one, such as "service: package.Service"`)
+		names[name] = path
 	}
-}
-
-func (v *validator) method(path, method string) bool {
-	if methodName.MatchString(method) {
-		return true
-	}
-	switch {
-	case methodName.MatchString("/" + method):
-		v.badValue(path, method, `does not begin with "/"`, `write "/`+method+`"`)
-	case strings.HasSuffix(method, "/*"):
-		v.badValue(path, method, "has a wildcard, which is not known here", "match a service to take all its methods")
-	default:
-		v.badValue(path, method, "is not a full method name", methodHint)
-	}
-	return false
-}
-
-func (v *validator) service(path, service string) bool {
-	if serviceName.MatchString(service) {
-		return true
-	}
-	switch bare := strings.Trim(service, "/"); {
-	case serviceName.MatchString(bare):
-		v.badValue(path, service, `has a "/"`, `write "`+bare+`"`)
-	case methodName.MatchString("/" + bare):
-		v.badValue(path, service, "is a method", "match it as one, or "+serviceHint)
-	default:
-		v.badValue(path, service, "is not a full service name", serviceHint)
-	}
-	return false
-}
-
-// take reports a matcher whose calls all go to an earlier route, and otherwise
-// takes them. service is the method's service; "" if the matcher is a service.
-func (v *validator) take(path, matcher, service string) {
-	if earlier, ok := v.taken[matcher]; ok {
-		v.badValue(path, matcher, "is already "+v.reference(earlier), "remove one of the two")
-		return
-	}
-	if earlier, ok := v.taken[service]; ok {
-		v.badValue(path, matcher, "is never reached, as "+v.reference(earlier)+" takes the whole service",
-			"move this route above that one")
-		return
-	}
-	v.taken[matcher] = path
 }
 
 func (v *validator) action(path string, a *Action) {
-	v.clusterRef(KeyPath(path, "cluster"), a.Cluster)
+	v.destination(path, a)
+	v.mirror(KeyPath(path, "mirror"), a.Mirror)
 	v.oneOf(KeyPath(path, "mode"), string(a.Mode), modes)
 	between(v, KeyPath(path, "timeout"), a.Timeout, 0, maxTimeout)
+	between(v, KeyPath(path, "unary_timeout"), a.UnaryTimeout, 0, maxTimeout)
+	between(v, KeyPath(path, "idle_timeout"), a.IdleTimeout, 0, maxTimeout)
+	v.headerChanges(KeyPath(path, "request_metadata"), &a.RequestMetadata)
+	v.headerChanges(KeyPath(path, "response_header"), &a.ResponseHeader)
+	v.headerChanges(KeyPath(path, "response_trailer"), &a.ResponseTrailer)
+	v.retry(KeyPath(path, "retry"), a.Retry)
 	between(v, KeyPath(path, "message_limit"), a.MessageLimit, 0, maxMessage)
 	if undecodable := KeyPath(path, "undecodable"); a.Undecodable != "" || v.has(undecodable) {
 		v.oneOf(undecodable, a.Undecodable, undecodables)
 	}
 	v.schemaRef(path, a)
+}
+
+// destination checks that calls go to a cluster or are spread over some.
+func (v *validator) destination(path string, a *Action) {
+	cluster, split := KeyPath(path, "cluster"), KeyPath(path, "split")
+	switch {
+	case len(a.Split) == 0 && v.touched[split]: // there is one, but it cannot be read
+	case len(a.Split) == 0:
+		v.clusterRef(cluster, a.Cluster)
+	case a.Cluster != "" || v.has(cluster):
+		if !v.isBroken(split) {
+			v.badField(split, "is not possible beside cluster", "remove one of the two")
+		}
+	default:
+		v.split(split, a.Split)
+	}
+}
+
+func (v *validator) split(path string, split []WeightedCluster) {
+	seen, sum := map[string]string{}, 0
+	for i, s := range split {
+		path := ItemPath(path, i)
+		if v.isBroken(path) {
+			continue
+		}
+		cluster, weight := KeyPath(path, "cluster"), KeyPath(path, "weight")
+		v.clusterRef(cluster, s.Cluster)
+		if !v.isBroken(cluster) {
+			v.once(cluster, s.Cluster, s.Cluster, seen)
+		}
+		if v.has(path) && !v.has(weight) {
+			v.require(weight, "is needed", "write its share, such as 90 of 100")
+		}
+		between(v, weight, s.Weight, 0, maxSplitWeight)
+		sum += s.Weight
+	}
+	if sum == 0 {
+		v.require(path, "has no weight of more than 0, so that no call could be answered", "raise one")
+	}
+}
+
+func (v *validator) mirror(path string, m *Mirror) {
+	if m == nil {
+		v.notNull(path)
+		return
+	}
+	v.clusterRef(KeyPath(path, "cluster"), m.Cluster)
+	between(v, KeyPath(path, "percent"), m.Percent, 0, 100)
 }
 
 func (v *validator) clusterRef(path, name string) {

@@ -67,6 +67,8 @@ func (v *validator) ruleMethod(path, method, matchPath string, match *Match) {
 	case v.touched[matchPath]:
 	case match.Method != "":
 		v.badValue(path, method, "is for routes that match a service, and this one matches a method", "remove it")
+	case match.Service == "":
+		v.badValue(path, method, "is a method of no known service, as the route matches none", "give the method a route of its own")
 	case !bareMethod.MatchString(method):
 		hint := "write the last part of the full method name"
 		if bare := method[strings.LastIndex(method, "/")+1:]; bareMethod.MatchString(bare) {
@@ -119,22 +121,30 @@ func (v *validator) metadata(path string, m *MetadataChanges) {
 
 // keyKind is what a rule's maps and lists have as keys.
 type keyKind struct {
-	isKey         func(string) bool
-	problem, hint string              // if it is none
-	fold          func(string) string // gives keys that are the same one form
+	problem func(key string) (problem, hint string) // "" if it is one
+	fold    func(string) string                     // gives keys that are the same one form
 }
 
 // What is a field is the schema's business, but for nothing at all.
 var fieldKeys = keyKind{
-	isKey:   func(key string) bool { return strings.TrimSpace(key) != "" },
-	problem: "is not the path of a field", hint: `write one such as "name" or "user.name"`,
+	problem: func(key string) (problem, hint string) {
+		if strings.TrimSpace(key) == "" {
+			return "is not the path of a field", `write one such as "name" or "user.name"`
+		}
+		return "", ""
+	},
 	fold: func(key string) string { return key },
 }
 
-var metadataKeys = keyKind{
-	isKey:   regexp.MustCompile(`^[A-Za-z0-9._-]+$`).MatchString,
-	problem: "is not a key of metadata", hint: `write letters, digits, "-", "_" and "."`,
-	fold: strings.ToLower,
+var metadataKeys = keyKind{problem: metadataKeyProblem, fold: strings.ToLower}
+
+var metadataKey = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+func metadataKeyProblem(key string) (problem, hint string) {
+	if metadataKey.MatchString(key) {
+		return "", ""
+	}
+	return "is not a key of metadata", `write letters, digits, "-", "_" and "."`
 }
 
 // expressions checks a map from keys to expressions. seen holds the path of each
@@ -142,10 +152,11 @@ var metadataKeys = keyKind{
 func (v *validator) expressions(path string, byKey map[string]string, kind keyKind, seen map[string]string) {
 	for _, key := range slices.Sorted(maps.Keys(byKey)) {
 		path := KeyPath(path, key)
+		problem, hint := kind.problem(key)
 		switch {
 		case v.isBroken(path):
-		case !kind.isKey(key):
-			v.badField(path, kind.problem, kind.hint)
+		case problem != "":
+			v.badField(path, problem, hint)
 		case strings.TrimSpace(byKey[key]) == "":
 			v.badField(path, "must not be empty", expressionHint)
 		default:
@@ -158,10 +169,11 @@ func (v *validator) expressions(path string, byKey map[string]string, kind keyKi
 func (v *validator) keys(path string, keys []string, kind keyKind, seen map[string]string) {
 	for i, key := range keys {
 		path := ItemPath(path, i)
+		problem, hint := kind.problem(key)
 		switch {
 		case v.isBroken(path):
-		case !kind.isKey(key):
-			v.badValue(path, key, kind.problem, kind.hint)
+		case problem != "":
+			v.badValue(path, key, problem, hint)
 		default:
 			v.once(path, key, kind.fold(key), seen)
 		}

@@ -1,7 +1,5 @@
 package conf
 
-import "path/filepath"
-
 // Schema is a source of message types for ModeDynamic: exactly one of Files,
 // DescriptorSet and Reflection is set. Relative paths in a file are relative to
 // the file's directory (see Load); in a Config built in Go, to the working
@@ -29,27 +27,4 @@ type Reflection struct {
 	Cluster string `yaml:"cluster"`
 	// Refresh is how often it is asked again. Default 5m; zero is never.
 	Refresh Duration `yaml:"refresh"`
-}
-
-// resolvePaths makes relative paths relative to the working directory that were
-// relative to dir.
-func (c *Config) resolvePaths(dir string) {
-	for _, s := range c.Schemas {
-		for i := range s.Files {
-			s.Files[i] = resolvePath(dir, s.Files[i])
-		}
-		for i := range s.ImportPaths {
-			s.ImportPaths[i] = resolvePath(dir, s.ImportPaths[i])
-		}
-		if s.DescriptorSet != "" {
-			s.DescriptorSet = resolvePath(dir, s.DescriptorSet)
-		}
-	}
-}
-
-func resolvePath(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
 }

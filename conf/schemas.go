@@ -47,10 +47,7 @@ func (v *validator) reflection(path string, r *Reflection) {
 		return
 	}
 	v.clusterRef(KeyPath(path, "cluster"), r.Cluster)
-	refresh := KeyPath(path, "refresh")
-	if r.Refresh != 0 && (r.Refresh < minRefresh || r.Refresh > maxRefresh) && !v.isBroken(refresh) {
-		v.badValue(refresh, r.Refresh.String(), "is not from "+minRefresh.String()+" to "+maxRefresh.String(), "0 is never")
-	}
+	v.zeroOr(KeyPath(path, "refresh"), r.Refresh, minRefresh, maxRefresh, "0 is never")
 }
 
 // sources checks that a schema has exactly one.

@@ -22,6 +22,33 @@ const (
 	minRefresh     = Duration(time.Second)
 	maxRefresh     = Duration(30 * 24 * time.Hour)
 	maxConnections = 64 // from the proxy to one instance
+	maxWeight      = 1000
+	minPoolTTL     = Duration(100 * time.Millisecond)
+	maxPoolTTL     = Duration(30 * 24 * time.Hour)
+
+	minDiscoveryRefresh = Duration(time.Second)
+	maxDiscoveryRefresh = Duration(24 * time.Hour)
+
+	minCheckInterval = Duration(100 * time.Millisecond)
+	maxCheckInterval = Duration(time.Hour)
+	maxCheckTimeout  = Duration(time.Minute)
+	maxCheckAnswers  = 100
+	maxConsecutive   = 1000
+	maxMinCalls      = 100_000
+	minEjectInterval = Duration(time.Second)
+	maxEjectInterval = Duration(time.Hour)
+	minEjection      = Duration(100 * time.Millisecond)
+	maxEjection      = Duration(time.Hour)
+	maxSlowStart     = Duration(time.Hour)
+
+	maxSplitWeight        = 1_000_000
+	minAttempts           = 2
+	maxAttempts           = 10
+	maxFirstBackoff       = Duration(time.Minute)
+	maxBackoff            = Duration(10 * time.Minute)
+	maxBuffer        Size = 64 << 20
+	maxBudgetPercent      = 1000
+	maxHedge              = Duration(time.Minute)
 
 	maxMessage    Size = math.MaxUint32 // the length field of a gRPC message
 	minHeaderList Size = 4 << 10
@@ -33,9 +60,9 @@ const (
 const nameHint = `write 1 to 63 letters, digits, ".", "_" or "-", with a letter or a digit first`
 
 // Validate returns every problem of a Config built in Go as an Errors, or nil. It
-// changes nothing, so defaults must have been filled in: begin with Default,
-// and set Connections of each Cluster, Mode of each Action and Refresh of each
-// Reflection. Load and Parse return valid ones.
+// changes nothing, so defaults must have been filled in: begin with Default and
+// NewCluster, and set Mode of each Action and all of what is checked to be more
+// than 0, such as Refresh of a Discovery. Load and Parse return valid ones.
 func (c *Config) Validate() error {
 	r := newReport("")
 	validate(r, c)
@@ -57,7 +84,7 @@ type validator struct {
 	clusterNames []string                 // sorted
 	schemaNames  []string                 // sorted
 	listening    map[parsedAddress]string // path of the listener by its address
-	taken        map[string]string        // path of the matcher by the method ("/a.B/C") or service ("a.B") it takes
+	taken        map[string]string        // path of the matcher by the method, service or package ("a.") it takes
 }
 
 func newValidator(r *report, c *Config) *validator {
@@ -81,6 +108,7 @@ func (v *validator) allButListeners() {
 	v.clusters()
 	v.schemas()
 	v.routes()
+	v.hashFields()
 	v.timeouts()
 	v.limits()
 	v.transport()
@@ -91,18 +119,23 @@ func (v *validator) listeners() {
 	if len(v.config.Listeners) == 0 {
 		v.require("listeners", "at least one is needed", `add one, such as "- address: 127.0.0.1:8888"`)
 	}
-	for i, l := range v.config.Listeners {
-		path := KeyPath(ItemPath("listeners", i), "address")
-		parsed, ok := v.address(path, l.Address, listenerHint)
-		if !ok || parsed.path == "" && parsed.port == 0 {
-			continue // port 0 is a free port, another one each time
-		}
-		if earlier, again := v.listening[parsed]; again {
-			v.badValue(path, l.Address, "is already "+v.reference(earlier), "remove one of the two")
-			continue
-		}
-		v.listening[parsed] = path
+	for i := range v.config.Listeners {
+		path, l := ItemPath("listeners", i), &v.config.Listeners[i]
+		v.listenerAddress(KeyPath(path, "address"), l.Address)
+		v.listenerTLS(KeyPath(path, "tls"), l.TLS)
 	}
+}
+
+func (v *validator) listenerAddress(path, address string) {
+	parsed, ok := v.address(path, address, listenerHint)
+	if !ok || parsed.path == "" && parsed.port == 0 {
+		return // port 0 is a free port, another one each time
+	}
+	if earlier, again := v.listening[parsed]; again {
+		v.badValue(path, address, "is already "+v.reference(earlier), "remove one of the two")
+		return
+	}
+	v.listening[parsed] = path
 }
 
 // address checks an address; ok is false if it cannot be used in other checks.
@@ -121,47 +154,17 @@ func (v *validator) address(path, address, generalHint string) (parsed parsedAdd
 	return parsed, false
 }
 
-func (v *validator) clusters() {
-	if len(v.clusterNames) == 0 {
-		v.require("clusters", "at least one is needed", "name the backends that answer calls, as conf/proxy.yaml does")
+// reachable is address for one to connect to, which has a host and a port.
+func (v *validator) reachable(path, address, hint string) (parsed parsedAddress, ok bool) {
+	parsed, ok = v.address(path, address, hint)
+	if !ok {
+		return parsed, false
 	}
-	for _, name := range v.clusterNames {
-		path, cluster := KeyPath("clusters", name), v.config.Clusters[name]
-		if cluster == nil {
-			v.badField(path, "must not be nil", "")
-			continue
-		}
-		v.instances(KeyPath(path, "instances"), cluster.Instances)
-		between(v, KeyPath(path, "connections"), cluster.Connections, 1, maxConnections)
-		v.name(path, name, "cluster") // last, as it silences checks below path
+	if problem := parsed.unreachable(); problem != "" {
+		v.badValue(path, address, problem, hint)
+		return parsed, false
 	}
-}
-
-func (v *validator) instances(path string, instances []string) {
-	if len(instances) == 0 {
-		v.require(path, "at least one is needed", `add one, such as "- 127.0.0.1:9000"`)
-	}
-	seen := map[parsedAddress]string{}
-	for i, address := range instances {
-		path := ItemPath(path, i)
-		parsed, ok := v.address(path, address, instanceHint)
-		if !ok {
-			continue
-		}
-		switch earlier, again := seen[parsed]; {
-		case parsed.path == "" && parsed.host == "":
-			v.badValue(path, address, "has no host", instanceHint)
-		case parsed.path == "" && parsed.port == 0:
-			v.badValue(path, address, "has port 0, where nothing can be reached", instanceHint)
-		case again:
-			v.badValue(path, address, "is already "+v.reference(earlier), "remove one of the two")
-		case v.listening[parsed] != "":
-			v.badValue(path, address, "is the proxy itself, "+v.reference(v.listening[parsed]),
-				"write the backend's address, or calls go round in a circle")
-		default:
-			seen[parsed] = path
-		}
-	}
+	return parsed, true
 }
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
@@ -175,10 +178,7 @@ func (v *validator) name(path, name, thing string) {
 
 func (v *validator) timeouts() {
 	t := v.config.Timeouts
-	if t.Connect == 0 {
-		v.badValue("timeouts.connect", "0", "is not more than 0", durationHint)
-	}
-	between(v, "timeouts.connect", t.Connect, 0, maxConnect)
+	v.moreThanZero("timeouts.connect", t.Connect, maxConnect)
 	between(v, "timeouts.shutdown", t.Shutdown, 0, maxShutdown)
 	between(v, "timeouts.keepalive", t.Keepalive, minKeepalive, maxKeepalive)
 	between(v, "timeouts.idle_connection", t.IdleConnection, 0, maxIdle)
@@ -269,11 +269,70 @@ func (v *validator) choice(path, value, problem, all string, valid []string) {
 }
 
 // between checks that low <= value <= high.
-func between[T int | Duration | Size](v *validator, path string, value, low, high T) {
+func between[T int | float64 | Duration | Size](v *validator, path string, value, low, high T) {
 	if low <= value && value <= high || v.isBroken(path) {
 		return
 	}
 	v.badValue(path, fmt.Sprint(value), fmt.Sprintf("is not from %v to %v", low, high), "")
+}
+
+// moreThanZero checks that 0 < value <= high.
+func (v *validator) moreThanZero(path string, value, high Duration) {
+	if value == 0 && !v.isBroken(path) {
+		v.badValue(path, "0", "is not more than 0", durationHint)
+	}
+	between(v, path, value, 0, high)
+}
+
+// zeroOr checks that value is 0 or low <= value <= high. hint says what 0 is.
+func (v *validator) zeroOr(path string, value, low, high Duration, hint string) {
+	if value != 0 && (value < low || value > high) && !v.isBroken(path) {
+		v.badValue(path, value.String(), "is not from "+low.String()+" to "+high.String(), hint)
+	}
+}
+
+// option is a key that excludes others.
+type option struct {
+	key   string
+	isSet bool
+}
+
+// exactlyOne checks that one of the options of path is set. Called last, as it
+// silences checks below path.
+func (v *validator) exactlyOne(path string, options ...option) {
+	var all, set []string
+	for _, o := range options {
+		all = append(all, o.key)
+		if o.isSet {
+			set = append(set, o.key)
+		}
+	}
+	switch {
+	case len(set) == 0:
+		v.require(path, "has none of "+listed(all), "add one of them")
+	case len(set) > 1 && !v.isBroken(path):
+		v.badField(path, "has "+listed(set), "keep one of them")
+	}
+}
+
+// listed returns words as a sentence has them: "a, b and c".
+func listed(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
+// together checks that of two keys of path both are set or none.
+func (v *validator) together(path string, a, b option) {
+	if a.isSet {
+		a, b = b, a
+	}
+	missing := KeyPath(path, a.key)
+	if !a.isSet && b.isSet && !v.isBroken(missing) {
+		v.badField(missing, "is needed with "+b.key, "add it, or remove "+b.key)
+	}
 }
 
 // written returns a value as the file has it.

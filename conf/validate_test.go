@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +15,9 @@ func TestSimple(t *testing.T) {
 	require.NoError(t, err)
 	want := Default()
 	want.Listeners = []Listener{{Address: "127.0.0.1:8888"}}
-	want.Clusters = map[string]*Cluster{"default": {Instances: []string{"unix:///run/echo.sock"}, Connections: 4}}
+	want.Clusters = map[string]*Cluster{"default": {
+		Instances: []string{"unix:///run/echo.sock"}, Balance: BalanceRoundRobin, Connections: 4,
+	}}
 	want.Default = &Action{Cluster: "default", Mode: ModeFrame, Undecodable: UndecodableReject}
 	require.Equal(t, want, c)
 
@@ -113,6 +116,45 @@ default.rules[0].set."a.b": must not be empty; write an expression in CEL
 default.rules[0].set.b: must not be empty; write an expression in CEL
 default.rules[0].redact[0]: is not the path of a field; write one such as "name" or "user.name"`,
 		},
+		"zero sections of a cluster": {
+			func(c *Config) {
+				c.Clusters["default"] = &Cluster{
+					Discovery: &Discovery{Etcd: &Etcd{}}, Balance: BalanceHash, HashOn: &HashOn{}, Connections: 1,
+					Health: &Health{Check: &HealthCheck{}, Eject: &Eject{}}, TLS: &ClusterTLS{},
+				}
+			},
+			`clusters.default.discovery.etcd.endpoints: at least one is needed; add one, such as "- 127.0.0.1:2379"
+clusters.default.discovery.service: is needed with etcd and registry; write the name that the instances are registered under
+clusters.default.discovery.refresh: "0" is not from 1s to 24h
+clusters.default.hash_on: has none of metadata, field and peer; add one of them
+clusters.default.health.check.interval: "0" is not from 100ms to 1h
+clusters.default.health.check.timeout: "0" is not more than 0; write a number with a unit, such as "250ms", "10s" or "5m"
+clusters.default.health.check.unhealthy: "0" is not from 1 to 100
+clusters.default.health.check.healthy: "0" is not from 1 to 100
+clusters.default.health.eject.min_calls: "0" is not from 1 to 100000
+clusters.default.health.eject.interval: "0" is not from 1s to 1h
+clusters.default.health.eject.for: "0" is not from 100ms to 1h`,
+		},
+		"zero sections of an action": {
+			func(c *Config) {
+				c.Default.Split, c.Default.Mirror, c.Default.Retry = []WeightedCluster{{}}, &Mirror{}, &Retry{}
+				c.Default.Cluster = ""
+				c.Routes = []Route{{Match: Match{Metadata: []MetadataMatch{{}}}, Action: Action{Cluster: "default", Mode: ModeFrame}}}
+			},
+			`routes[0].match.metadata[0].key: must not be empty; write a key of metadata
+default.split[0].cluster: must not be empty; clusters: default
+default.mirror.cluster: must not be empty; clusters: default
+default.retry.codes: at least one is needed; add one, such as UNAVAILABLE
+default.retry.attempts: "0" is not from 2 to 10`,
+		},
+		"no number": {
+			func(c *Config) { c.Default.Mirror = &Mirror{Cluster: "default", Percent: math.NaN()} },
+			`default.mirror.percent: "NaN" is not from 0 to 100`,
+		},
+		"zero TLS of a listener": {
+			func(c *Config) { c.Listeners[0].TLS = &ListenerTLS{} },
+			`listeners[0].tls.certificates: at least one is needed; add one, with cert and key`,
+		},
 		"zero timeouts": {
 			func(c *Config) { c.Timeouts = Timeouts{} },
 			`timeouts.connect: "0" is not more than 0; write a number with a unit, such as "250ms", "10s" or "5m"
@@ -183,6 +225,51 @@ func TestValidateTakesZeroValues(t *testing.T) {
 		c.Default = &action
 		require.NoError(t, c.Validate())
 	}
+}
+
+// Sections whose zero values are of use take them.
+func TestValidateTakesZeroSections(t *testing.T) {
+	c, err := Simple("127.0.0.1:8888", "127.0.0.1:9000")
+	require.NoError(t, err)
+	c.Clusters["default"] = &Cluster{Instances: []string{"a:1"}, Connections: 1, Health: &Health{}, TLS: &ClusterTLS{}}
+	c.Default.Mirror = &Mirror{Cluster: "default"}
+	c.Listeners[0].TLS = &ListenerTLS{Certificates: []Certificate{{Cert: "a.pem", Key: "a.key"}}}
+	require.NoError(t, c.Validate())
+}
+
+func TestCheckInstance(t *testing.T) {
+	for address, want := range map[string]string{
+		"10.0.0.1:9000":       "",
+		"[::1]:9000":          "",
+		"unix:///run/me.sock": "",
+		"":                    `must not be empty; write "host:port" or "unix:///path/to/socket"`,
+		":9000":               `":9000" has no host; write "host:port" or "unix:///path/to/socket"`,
+		"a:0":                 `"a:0" has port 0, where nothing can be reached; write "host:port" or "unix:///path/to/socket"`,
+		"::1:9000":            `"::1:9000" has more than one colon; put an IPv6 address in brackets, such as "[::1]:8888"`,
+	} {
+		err := CheckInstance(address)
+		if want == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.EqualError(t, err, want)
+	}
+}
+
+func TestActionNamesItsClusters(t *testing.T) {
+	require.Empty(t, (&Action{Mirror: &Mirror{Cluster: "copy"}}).Clusters())
+	require.Equal(t, []string{"a"}, (&Action{Cluster: "a"}).Clusters())
+	require.Equal(t, []string{"b", "a"}, (&Action{Split: []WeightedCluster{{"b", 1}, {"a", 0}, {"b", 2}}}).Clusters())
+}
+
+func TestClustersThatAreEqual(t *testing.T) {
+	a, b := NewCluster("a:1"), NewCluster("a:1")
+	a.TLS, b.TLS = &ClusterTLS{CA: "a.pem"}, &ClusterTLS{CA: "a.pem"}
+	require.True(t, a.Equal(b))
+	b.TLS.CA = "b.pem"
+	require.False(t, a.Equal(b))
+	require.False(t, a.Equal(nil))
+	require.True(t, (*Cluster)(nil).Equal(nil))
 }
 
 func TestCodesHaveTheirNumbers(t *testing.T) {

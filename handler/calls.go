@@ -78,7 +78,8 @@ func (cs *calls) close(f *stream.Failure) {
 func (h *Handler) ActiveCalls() int { return h.calls.count() }
 
 // Shutdown returns when no call is left, and has calls that come after that
-// refused. Calls that still run when ctx ends are ended with UNAVAILABLE.
+// refused. Calls that still run when ctx ends are ended with UNAVAILABLE; what is
+// left of copies of calls is given up.
 //
 // Until then new calls are taken: to keep clients from making them (GOAWAY) is
 // the server's part, and one that was on its way by then is not to be lost.
@@ -90,4 +91,6 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	}
 	h.calls.close(failShutdown())
 	<-h.calls.drained()
+	h.mirrors.end()
+	h.mirrors.running.Wait()
 }

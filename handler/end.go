@@ -21,10 +21,11 @@ func (c *call) abort(t *stream.Trailer) {
 	if first {
 		c.ending, c.end = true, t
 	}
+	changed := c.changeTrailer(t)
 	c.mu.Unlock()
 	switch {
 	case first:
-		c.in.Finish(t)
+		c.in.Finish(changed)
 	case finishing && c.run != nil: // which is set before c finishes
 		c.run.Interrupt()
 	}
@@ -46,7 +47,7 @@ func (c *call) finish(t *stream.Trailer) {
 	if c.run != nil {
 		t = c.run.End(c.ctx, t)
 	}
-	c.in.Finish(t)
+	c.in.Finish(c.changeTrailer(t))
 }
 
 // answerWith notes that a filter of the request has ended the call.
@@ -74,7 +75,7 @@ func (c *call) endOf(err error) *stream.Trailer {
 func (c *call) sendAnswer(e *filter.Ended) error {
 	if !c.headed && len(e.Messages)+len(e.Header) > 0 {
 		c.headed = true
-		if err := c.in.WriteHeader(&stream.Header{Metadata: e.Header}); err != nil {
+		if err := c.in.WriteHeader(c.changeHeader(&stream.Header{Metadata: e.Header})); err != nil {
 			return err
 		}
 	}
@@ -102,10 +103,10 @@ func (c *call) failure(err error) *stream.Failure {
 	case ended != nil || isLate(client):
 		return &stream.Failure{
 			Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded,
-			Message: fmt.Sprintf("deadline exceeded before cluster %q had answered", c.target.Cluster.Name),
+			Message: fmt.Sprintf("deadline exceeded before cluster %q had answered", c.target.Cluster.Name()),
 		}
 	default:
-		return failRouteTimeout(c.target)
+		return failRouteTimeout(c.target, c.target.Timeout)
 	}
 }
 
@@ -134,10 +135,24 @@ func failNoCluster(method, name string) *stream.Failure {
 	}
 }
 
-func failRouteTimeout(t *resolver.Target) *stream.Failure {
+func failRouteTimeout(t *resolver.Target, limit time.Duration) *stream.Failure {
 	return &stream.Failure{
 		Reason: stream.RouteTimeout, Code: stream.DeadlineExceeded,
-		Message: fmt.Sprintf("the call took longer than its route to cluster %q allows (%v)", t.Cluster.Name, t.Timeout),
+		Message: fmt.Sprintf("the call took longer than its route to cluster %q allows (%v)", t.Cluster.Name(), limit),
+	}
+}
+
+func failAttemptTimeout(t *resolver.Target) *stream.Failure {
+	return &stream.Failure{
+		Reason: stream.RouteTimeout, Code: stream.DeadlineExceeded,
+		Message: fmt.Sprintf("cluster %q: no response within the time of an attempt (%v)", t.Cluster.Name(), time.Duration(t.Retry.AttemptTimeout)),
+	}
+}
+
+func failIdle(t *resolver.Target) *stream.Failure {
+	return &stream.Failure{
+		Reason: stream.RouteTimeout, Code: stream.DeadlineExceeded,
+		Message: fmt.Sprintf("the call had no message for longer than its route to cluster %q allows (%v)", t.Cluster.Name(), t.IdleTimeout),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/resolver"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
 // client is an inbound stream whose request is given beforehand.
@@ -200,10 +201,24 @@ func (b *backends) Open(ctx context.Context, _, instance string, _ *stream.Reque
 
 // routes is a table that sends everything to one cluster.
 func routes(instances ...string) *resolver.Table {
-	return resolver.New(&conf.Config{
+	return tableOf(&conf.Config{
 		Clusters: map[string]*conf.Cluster{"c": {Instances: instances}},
 		Default:  &conf.Action{Cluster: "c"},
 	})
+}
+
+func tableOf(cfg *conf.Config) *resolver.Table {
+	clusters := make(map[string]*cluster.Cluster)
+	for name, c := range cfg.Clusters {
+		clusters[name] = cluster.New(name, c, cluster.Options{})
+	}
+	return resolver.New(cfg, clusters, nil)
+}
+
+// clustersOf finds clusters for filters.
+func clustersOf(cfg *conf.Config) func(*resolver.Target, string) *cluster.Cluster {
+	table := tableOf(cfg)
+	return func(_ *resolver.Target, name string) *cluster.Cluster { return table.Cluster(name) }
 }
 
 func message(payload string) []byte {

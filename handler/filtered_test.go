@@ -127,9 +127,9 @@ func (c *filteredCall) start() (serve func()) {
 	}
 	c.action.Cluster = "c"
 	c.backends = &backends{answers: []*answer{c.backend}}
-	table := resolver.New(&conf.Config{Clusters: map[string]*conf.Cluster{"c": {Instances: []string{"one"}}}, Default: &c.action})
+	cfg := &conf.Config{Clusters: map[string]*conf.Cluster{"c": {Instances: []string{"one"}}}, Default: &c.action}
 	c.handler = New(Options{
-		Resolver: table, Backends: abortables{c.backends}, Logger: slog.New(slog.DiscardHandler), MaxMessage: c.maxGlobal, Cluster: table.Cluster,
+		Resolver: tableOf(cfg), Backends: abortables{c.backends}, Logger: slog.New(slog.DiscardHandler), MaxMessage: c.maxGlobal, Cluster: clustersOf(cfg),
 		Filters: func(method string, _ *resolver.Target) *filter.Chain { return set.Chain(method) },
 	})
 	return func() { c.handler.Serve(askedFor{c.client, &c.request}) }
@@ -669,7 +669,7 @@ func TestClustersThatFiltersChoose(t *testing.T) {
 
 	c = filteredCall{t: t, method: unary, filters: []*filter.Filter{choose("elsewhere")}, in: texts("a")}
 	serve := c.start()
-	c.handler.opts.Cluster = resolver.New(&conf.Config{Clusters: map[string]*conf.Cluster{"elsewhere": {Instances: []string{"there"}}}}).Cluster
+	c.handler.opts.Cluster = clustersOf(&conf.Config{Clusters: map[string]*conf.Cluster{"elsewhere": {Instances: []string{"there"}}}})
 	serve()
 	require.Equal(t, stream.OK, c.client.end.Status.Code)
 	require.Equal(t, []string{"there"}, c.backends.opened)
@@ -875,7 +875,7 @@ func TestWhenFiltersCanChangeTheHead(t *testing.T) {
 					})},
 				}
 				serve := c.start()
-				c.handler.opts.Cluster = resolver.New(&conf.Config{Clusters: map[string]*conf.Cluster{"other": {Instances: []string{"there"}}}}).Cluster
+				c.handler.opts.Cluster = clustersOf(&conf.Config{Clusters: map[string]*conf.Cluster{"other": {Instances: []string{"there"}}}})
 				c.backend.awaitRequest = true
 				if test.awaitsFirst {
 					c.handler.opts.Filters(test.method, nil).AwaitFirst()

@@ -7,11 +7,14 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
 // Resolver decides where calls go. It is called once per call, concurrently,
@@ -45,8 +48,8 @@ type Options struct {
 	// nil means that no method has any.
 	Filters func(method string, t *resolver.Target) *filter.Chain
 	// Cluster returns the cluster of that name, nil if there is none, for filters
-	// that choose one. nil means that there are none.
-	Cluster func(name string) *resolver.Cluster
+	// that choose one on the way to a target. nil means that there are none.
+	Cluster func(t *resolver.Target, name string) *cluster.Cluster
 	// Logger gets what has no client to go to. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -58,8 +61,9 @@ const DefaultMaxMessage = 4 << 20
 
 // Handler carries calls. Its methods may be called concurrently.
 type Handler struct {
-	opts  Options
-	calls calls
+	opts    Options
+	calls   calls
+	mirrors mirrors
 }
 
 // New returns a Handler that is ready to serve.
@@ -67,7 +71,9 @@ func New(opts Options) *Handler {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	return &Handler{opts: opts}
+	h := &Handler{opts: opts}
+	h.mirrors.ctx, h.mirrors.end = context.WithCancel(context.Background())
+	return h
 }
 
 // call is one call on its way.
@@ -81,15 +87,23 @@ type call struct {
 	run    *filter.Run   // of chain
 	headed bool          // the client has the head of the response
 
-	mu     sync.Mutex
-	ending bool            // it is decided how the call ends
-	end    *stream.Trailer // and it has been ended so, by abort
-	answer *filter.Ended   // what a filter of the request ended the call with
+	entered bool        // it is counted in at its cluster
+	unary   atomic.Bool // the request is complete, and no more than one message
+	idle    *idle       // nil unless the route has an idle timeout
+	mirror  *mirror     // nil unless the call is copied
+
+	mu       sync.Mutex
+	trailers *resolver.Changes // of the route, to the trailers; nil for none
+	ending   bool              // it is decided how the call ends
+	end      *stream.Trailer   // and it has been ended so, by abort
+	answer   *filter.Ended     // what a filter of the request ended the call with
 }
 
 // Serve carries one call and has ended it when it returns. Nothing of the call
-// is left running then.
-func (h *Handler) Serve(in stream.Inbound) {
+// is left running then but its copy, if the route makes one.
+func (h *Handler) Serve(in stream.Inbound) { h.serve(in, h.opts.Resolver) }
+
+func (h *Handler) serve(in stream.Inbound, routes Resolver) {
 	c := &call{in: in, request: in.Request()}
 	c.ctx = in.Context()
 	if h.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
@@ -102,23 +116,86 @@ func (h *Handler) Serve(in stream.Inbound) {
 		return
 	}
 	defer h.calls.end(c)
+	defer c.leave()
 
-	c.target = h.opts.Resolver.Resolve(&resolver.Call{Method: in.Request().Method})
-	if c.target == nil {
+	target := routes.Resolve(&resolver.Call{
+		Method: in.Request().Method, Authority: in.Request().Authority, Peer: in.Peer(), Metadata: resolver.NewList(in.Request().Metadata, metadataField),
+	})
+	if target == nil {
 		in.Finish(failNoRoute(in.Request().Method).Trailer())
 		return
 	}
-	if t := c.target.Timeout; t > 0 {
-		late := failRouteTimeout(c.target)
-		var cancel context.CancelFunc
-		c.ctx, cancel = context.WithTimeoutCause(c.ctx, t, late) // for the backend to know
-		defer cancel()
-		defer time.AfterFunc(t, func() { c.abort(late.Trailer()) }).Stop()
-	}
+	c.takeRoute(target)
+	defer c.limitTime()()
 	if h.opts.Filters != nil {
 		c.chain = h.opts.Filters(in.Request().Method, c.target)
 	}
 	c.finish(h.relay(c))
+}
+
+// takeRoute notes where c goes. It may have been aborted already.
+func (c *call) takeRoute(t *resolver.Target) {
+	c.target = t
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trailers = t.ResponseTrailer
+}
+
+// metadataField tells routes of metadata.
+func metadataField(f *stream.Field) (key, value string) { return f.Key, f.Value }
+
+// limitTime has c end when its route's limits on time are reached. The function
+// returned ends the watch.
+func (c *call) limitTime() (stop func()) {
+	t := c.target
+	if t.IdleTimeout > 0 {
+		c.idle = watchIdle(t.IdleTimeout, func() { c.abort(failIdle(t).Trailer()) })
+	}
+	if t.Timeout == 0 && t.UnaryTimeout == 0 {
+		return c.idle.stop
+	}
+	stopTotal, stopUnary := c.limitTotal(t.Timeout), c.limitUnary(t.UnaryTimeout)
+	return func() {
+		stopUnary()
+		stopTotal()
+		c.idle.stop()
+	}
+}
+
+// limitTotal has c end when limit has passed; 0 is none.
+func (c *call) limitTotal(limit time.Duration) (stop func()) {
+	if limit == 0 {
+		return func() {}
+	}
+	late := failRouteTimeout(c.target, limit)
+	ctx, cancel := context.WithTimeoutCause(c.ctx, limit, late) // for the backend to know
+	timer := time.AfterFunc(limit, func() { c.abort(late.Trailer()) })
+	c.ctx = ctx
+	return func() {
+		timer.Stop()
+		cancel()
+	}
+}
+
+// limitUnary is limitTotal for a call that turns out to be like a unary one by then:
+// what it is does not show before its request is complete.
+func (c *call) limitUnary(limit time.Duration) (stop func()) {
+	if limit == 0 {
+		return func() {}
+	}
+	late := failRouteTimeout(c.target, limit)
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	timer := time.AfterFunc(limit, func() {
+		if c.unary.Load() {
+			cancel(late)
+			c.abort(late.Trailer())
+		}
+	})
+	c.ctx = ctx
+	return func() {
+		timer.Stop()
+		cancel(nil)
+	}
 }
 
 // relay moves what both sides of c send, through its filters if it has any, and
@@ -140,13 +217,18 @@ func (h *Handler) relay(c *call) *stream.Trailer {
 	if err != nil {
 		return c.endOf(err)
 	}
-	defer out.Abort()
-	there.send(out, whole)
+	var trailer *stream.Trailer
+	defer func() { out.close(trailer, err) }()
+	c.mirror = h.newMirror(c)
+	there.send(c.mirrored(out), whole)
 	var requestEnded <-chan struct{}
-	if !whole {
-		requestEnded = h.relayRequest(c, out, request)
+	if whole {
+		c.requestIsComplete(request)
+	} else {
+		requestEnded = h.relayRequest(c, c.mirrored(out), request)
 	}
-	trailer, err := h.relayResponse(c, out)
+	trailer, err = h.relayResponse(c, out)
+	c.mirror.callEnds(c.ctx)
 	if err != nil {
 		trailer = c.endOf(err)
 	}
@@ -164,7 +246,7 @@ func (h *Handler) begin(c *call) error {
 		return nil
 	}
 	c.run = c.chain.Begin(filter.CallInfo{
-		Request: c.in.Request(), Peer: c.in.Peer(), Cluster: c.target.Cluster.Name, Route: c.target.Route,
+		Request: c.in.Request(), Peer: c.in.Peer(), Cluster: c.target.Cluster.Name(), Route: c.target.Route,
 		Logger: h.opts.Logger,
 	})
 	return c.run.Start(c.ctx)
@@ -175,26 +257,50 @@ func (h *Handler) open(c *call, out *resend) error {
 	if c.run != nil {
 		var cluster string
 		c.request, cluster = c.run.Request()
-		if cluster != c.target.Cluster.Name {
+		if cluster != c.target.Cluster.Name() {
 			if err := h.redirect(c, cluster); err != nil {
 				return err
 			}
 		}
 	}
+	if f := tries.Enter(c.target.Cluster); f != nil {
+		return f
+	}
+	c.entered = true
+	c.changeRequest()
 	return out.open()
+}
+
+// affinity is what the call has in common with others that are to go to the same
+// instance, "" for nothing: what a filter has said, or else what the cluster has it
+// be.
+func (c *call) affinity() string {
+	if c.run != nil {
+		if said := c.run.Affinity(); said != "" {
+			return said
+		}
+	}
+	return tries.Affinity(c.target.Cluster, c.in.Peer(), c.request.Metadata.Get)
+}
+
+// leave counts the call out at its cluster.
+func (c *call) leave() {
+	if c.entered {
+		c.target.Cluster.Leave()
+	}
 }
 
 // redirect sends c to another cluster than its route's.
 func (h *Handler) redirect(c *call, name string) error {
-	var cluster *resolver.Cluster
+	var other *cluster.Cluster
 	if h.opts.Cluster != nil {
-		cluster = h.opts.Cluster(name)
+		other = h.opts.Cluster(c.target, name)
 	}
-	if cluster == nil {
+	if other == nil {
 		return failNoCluster(c.in.Request().Method, name)
 	}
 	target := *c.target
-	target.Cluster = cluster
+	target.Cluster = other
 	c.target = &target
 	return nil
 }
@@ -231,7 +337,10 @@ func (h *Handler) frames(c *call, src source, to flusher, d direction) frames {
 // half-close, in a goroutine of its own. The channel is closed when that ends.
 func (h *Handler) relayRequest(c *call, out stream.Outbound, request pieces) <-chan struct{} {
 	ended := make(chan struct{})
-	pump := pump{from: request, write: func(b []byte) error { return out.Write(b, false) }}
+	pump := pump{from: request, write: func(b []byte) error {
+		c.idle.touch()
+		return out.Write(b, false)
+	}}
 	go func() { // ends when the client half-closes or either stream is over; relay waits for it
 		defer close(ended)
 		defer h.recoverPanic(c)
@@ -240,6 +349,7 @@ func (h *Handler) relayRequest(c *call, out stream.Outbound, request pieces) <-c
 		var byFilter *filter.Ended
 		switch {
 		case err == nil:
+			c.requestIsComplete(request)
 			_ = out.Write(nil, true) // if that fails, the response says why
 			out.Flush()
 		case errors.As(err, &unwanted):
@@ -254,6 +364,13 @@ func (h *Handler) relayRequest(c *call, out stream.Outbound, request pieces) <-c
 	return ended
 }
 
+// requestIsComplete notes that the client has half-closed, and what its call was like.
+func (c *call) requestIsComplete(request pieces) {
+	if request.messages() <= 1 {
+		c.unary.Store(true)
+	}
+}
+
 // relayResponse moves headers and messages from the backend to the client, and
 // returns the trailers.
 func (h *Handler) relayResponse(c *call, out *resend) (*stream.Trailer, error) {
@@ -266,7 +383,10 @@ func (h *Handler) relayResponse(c *call, out *resend) (*stream.Trailer, error) {
 			return nil, err
 		}
 	}
-	response := pump{from: h.responsePieces(c, out, header), write: c.in.Write}
+	response := pump{from: h.responsePieces(c, out, header), write: func(b []byte) error {
+		c.idle.touch()
+		return c.in.Write(b)
+	}}
 	if err := response.run(); err != nil {
 		return nil, err
 	}
@@ -282,7 +402,7 @@ func (c *call) writeHeader(header *stream.Header) error {
 		}
 	}
 	c.headed = true
-	return c.in.WriteHeader(header)
+	return c.in.WriteHeader(c.changeHeader(header))
 }
 
 // requestName is what messages call the request; the response is called by

@@ -25,6 +25,8 @@ type pieces interface {
 	// next returns the next piece, io.EOF when the source has ended between two
 	// messages, or the error that ends the call.
 	next() ([]byte, error)
+	// messages is how many have begun to come.
+	messages() int
 }
 
 // pump sends the pieces of one direction on.
@@ -42,6 +44,7 @@ type frames struct {
 	limit     uint32 // longest message let through in bytes; 0: any
 	direction direction
 
+	begun  int    // messages
 	left   uint32 // bytes of the present message still to come
 	prefix [stream.PrefixLen]byte
 }
@@ -132,9 +135,12 @@ func (f *frames) begin() (length uint32, err error) {
 	if f.limit > 0 && length > f.limit {
 		return 0, f.tooLarge(length)
 	}
+	f.begun++
 	f.left = length
 	return length, nil
 }
+
+func (f *frames) messages() int { return f.begun }
 
 // fill reads len(b) bytes of the present message.
 func (f *frames) fill(b []byte) error {

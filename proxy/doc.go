@@ -3,5 +3,6 @@
 //
 // Proxy is the whole thing, listeners included. Relay is the part for a Kitex
 // server of one's own: its Unknown method is what
-// server.WithGRPCUnknownServiceHandler takes.
+// server.WithGRPCUnknownServiceHandler takes. A Director decides where calls go
+// without a configuration: TransparentHandler and RegisterService take one.
 package proxy

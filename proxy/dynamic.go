@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,14 +21,16 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/rule"
 	"github.com/kitexproxy/kitexproxy/handler/schema"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
 // dynamic is what the routes with mode: dynamic need: schemas, and rules made
 // into filters by them.
 type dynamic struct {
 	cfg     *conf.Config
-	table   *resolver.Table
+	places  []place
 	sources map[string]*source       // by the schema's name
 	routes  map[string]*dynamicRoute // by the route's name
 	cancel  context.CancelFunc       // ends compiling, once started
@@ -39,14 +42,13 @@ type source struct {
 	fixed  *schema.Schema   // nil for one that backends tell
 	asks   *conf.Reflection // nil for one that is fixed
 	live   *schema.Live     // of asks, once started
+	known  *schema.Schema   // what the generation before was told of asks; nil for nothing
 	routes []*dynamicRoute  // whose rules need it
 }
 
 // dynamicRoute is a route with mode: dynamic.
 type dynamicRoute struct {
-	path   string      // of the action in the configuration
-	match  *conf.Match // nil for the default
-	action *conf.Action
+	*place
 	source *source
 	rules  []rule.Rule
 	chains atomic.Pointer[map[string]*filter.Chain] // by method; nil while the schema has not come
@@ -59,35 +61,31 @@ type dynamicRoute struct {
 // newDynamic compiles the schemas that are files, and the rules with them. What
 // backends will tell is left for start, and the rules of such routes are checked
 // as far as that goes. The error has each problem with its place in the file.
-func newDynamic(cfg *conf.Config) (*dynamic, error) {
-	d := &dynamic{cfg: cfg, table: resolver.New(cfg), sources: make(map[string]*source), routes: make(map[string]*dynamicRoute)}
+func newDynamic(cfg *conf.Config, places []place) (*dynamic, error) {
+	d := &dynamic{cfg: cfg, places: places, sources: make(map[string]*source), routes: make(map[string]*dynamicRoute)}
 	var errs []error
-	for i := range cfg.Routes {
-		r := &cfg.Routes[i]
-		errs = append(errs, d.addRoute(conf.ItemPath("routes", i), &r.Match, &r.Action))
-	}
-	if cfg.Default != nil {
-		errs = append(errs, d.addRoute("default", nil, cfg.Default))
+	for i := range places {
+		if places[i].action.Mode == conf.ModeDynamic {
+			errs = append(errs, d.addRoute(&places[i]))
+		}
 	}
 	return d, errors.Join(errs...)
 }
 
-// addRoute takes in a route, if it is dynamic.
-func (d *dynamic) addRoute(path string, match *conf.Match, action *conf.Action) error {
-	if action.Mode != conf.ModeDynamic {
-		return nil
-	}
-	src, err := d.source(action.Schema)
+// addRoute takes in a route that is dynamic.
+func (d *dynamic) addRoute(p *place) error {
+	src, err := d.source(p.action.Schema)
 	if src == nil {
 		return err
 	}
-	r := &dynamicRoute{path: path, match: match, action: action, source: src}
-	for i := range action.Rules {
-		r.rules = append(r.rules, ruleOf(&action.Rules[i]))
+	r := &dynamicRoute{place: p, source: src}
+	for i := range p.action.Rules {
+		r.rules = append(r.rules, ruleOf(&p.action.Rules[i]))
 		r.rules[i].Clusters = slices.Sorted(maps.Keys(d.cfg.Clusters))
 	}
-	d.routes[path] = r
-	if r.isForAll() && match != nil && action.Undecodable != conf.UndecodableForward {
+	r.addAffinity(d.cfg)
+	d.routes[p.name] = r
+	if r.isForAll() && p.match != nil && p.action.Undecodable != conf.UndecodableForward {
 		r.unknown = filter.NewChain("", nil, nil, true, true)
 		r.unknown.Add(filter.New("", filter.AtStart, "not in schema "+strconv.Quote(src.name), src.lacks))
 	}
@@ -99,6 +97,20 @@ func (d *dynamic) addRoute(path string, match *conf.Match, action *conf.Action) 
 		r.chains.Store(&chains)
 	}
 	return err
+}
+
+// addAffinity has the first message tell what its call has in common with others,
+// where a cluster of the route balances by a field.
+func (r *dynamicRoute) addAffinity(cfg *conf.Config) {
+	for _, name := range r.action.Clusters() {
+		on := cfg.Clusters[name].HashOn
+		if on != nil && on.Field != "" {
+			r.rules = append(r.rules, rule.Rule{
+				Name: "hash_on of " + name, On: filter.AtRequest, Affinity: "string(message." + on.Field + ")",
+			})
+			return
+		}
+	}
 }
 
 // source returns the schema of that name, and compiles it when it is first asked
@@ -214,11 +226,11 @@ func (d *dynamic) compile(ctx context.Context, r *dynamicRoute, s *schema.Schema
 func (d *dynamic) count(c *compilation) error {
 	r, there, filters := c.route, false, 0
 	for name, method := range c.schema.Methods() {
-		if !r.matches(name) {
+		if !r.takes(name) {
 			continue
 		}
 		there = true
-		if d.table.Resolve(&resolver.Call{Method: name}).Route != r.path {
+		if !comesBy(d.places, r.path, name) {
 			continue // a route before this one has the method
 		}
 		c.chains[name] = nil
@@ -246,6 +258,9 @@ const maxReflected = 10_000
 
 // isFor reports whether the ith rule is for a method.
 func (r *dynamicRoute) isFor(i int, method protoreflect.MethodDescriptor) bool {
+	if i >= len(r.action.Rules) { // addAffinity's
+		return true
+	}
 	only := r.action.Rules[i].Method
 	return only == "" || only == string(method.Name())
 }
@@ -260,7 +275,7 @@ func (r *dynamicRoute) isForAll() bool {
 func (d *dynamic) wrong(c *compilation) error {
 	r := c.route
 	errs := d.lost(r, c.schema)
-	for i, n := range c.asked {
+	for i, n := range c.asked[:len(r.action.Rules)] {
 		if only := r.action.Rules[i].Method; n == 0 && only != "" {
 			path := conf.KeyPath(r.rulePath(i), "method")
 			errs = append(errs, d.cfg.ErrorAt(path, only, "is no method of "+r.match.Service, ""))
@@ -274,31 +289,6 @@ func (d *dynamic) wrong(c *compilation) error {
 		errs = append(errs, d.cfg.ErrorAt(conf.KeyPath(r.path, "rules"), "", fmt.Sprintf("have more problems; these are %d", len(c.faults)), ""))
 	}
 	return errors.Join(errs...)
-}
-
-// matches reports whether the route takes calls of a method, unless a route
-// before it does.
-func (r *dynamicRoute) matches(method string) bool {
-	switch {
-	case r.match == nil:
-		return true
-	case r.match.Method != "":
-		return method == r.match.Method
-	default:
-		return resolver.ServiceOf(method) == r.match.Service
-	}
-}
-
-// wanted names what the route's schema should have.
-func (r *dynamicRoute) wanted() string {
-	switch {
-	case r.match == nil:
-		return "methods"
-	case r.match.Method != "":
-		return "method " + r.match.Method
-	default:
-		return "service " + r.match.Service
-	}
 }
 
 // lost refuses a schema without the types of services that rules are in use for:
@@ -396,6 +386,9 @@ func (c *compilation) about(f *fault) string {
 // faultAt returns what is wrong with the ith rule of a route, with its place in
 // the configuration.
 func (d *dynamic) faultAt(r *dynamicRoute, i int, e *rule.Error, about string) error {
+	if i >= len(r.action.Rules) {
+		return d.cfg.ErrorAt(conf.KeyPath(r.path, "schema"), r.action.Schema, "does not fit the "+r.rules[i].Name+": "+e.Problem+about, e.Hint)
+	}
 	path, value := ruleField(r.rulePath(i), &r.action.Rules[i], e.Field)
 	return d.cfg.ErrorAt(path, value, e.Problem+about, e.Hint)
 }
@@ -480,17 +473,22 @@ func (d *dynamic) describe(route string) string {
 	return "schema " + src.name
 }
 
-// start begins to ask backends for their schemas. close ends it.
-func (d *dynamic) start(r *Relay) {
+// start begins to ask backends for their schemas. close ends it. What they have told
+// the generation before, which may be nil, is in use until they answer, as far as the
+// rules fit it.
+func (d *dynamic) start(r *Relay, g, before *generation) {
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, src := range d.sources {
 		if len(src.routes) == 0 { // no rule needs it, or it is fixed
 			continue
 		}
+		if src.known = before.told(src); src.known != nil {
+			_ = d.changed(ctx, src, src.known) // or else the calls wait for what is told next
+		}
 		src.live = schema.NewLive(
 			func(ctx context.Context) (*schema.Schema, error) {
-				return schema.Reflect(ctx, r.openerTo(src.asks.Cluster), schema.Limits{})
+				return schema.Reflect(ctx, r.openerTo(g.clusters[src.asks.Cluster].Cluster), schema.Limits{})
 			},
 			schema.LiveOptions{
 				Refresh: time.Duration(src.asks.Refresh),
@@ -499,6 +497,18 @@ func (d *dynamic) start(r *Relay) {
 			},
 		)
 	}
+}
+
+// told returns what backends have told for a source like this one, nil for nothing.
+func (g *generation) told(like *source) *schema.Schema {
+	if g == nil {
+		return nil
+	}
+	src := g.filters.dynamic.sources[like.name]
+	if src == nil || src.live == nil || !reflect.DeepEqual(src.asks, like.asks) {
+		return nil
+	}
+	return cmp.Or(src.live.Current(), src.known)
 }
 
 // changed has the rules compiled by a schema that backends have told. If any does
@@ -526,18 +536,16 @@ func (d *dynamic) changed(ctx context.Context, src *source, s *schema.Schema) (e
 	return nil
 }
 
-// await waits for the schemas that backends tell, each no longer than patience,
-// and returns why there are some missing.
-func (d *dynamic) await(ctx context.Context, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
+// await waits for the schemas that backends tell until ctx ends, and returns why
+// there are some missing.
+func (d *dynamic) await(ctx context.Context) error {
 	var errs []error
 	for _, src := range d.sources {
-		if src.live == nil {
+		if src.live == nil || src.routes[0].chains.Load() != nil {
 			continue
 		}
 		if _, err := src.live.Await(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("schema %q: %w", src.name, err))
+			errs = append(errs, fmt.Errorf("schema %q: %w; calls whose rules need it are answered with UNAVAILABLE for now", src.name, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -569,24 +577,22 @@ func (s *source) lacks(_ context.Context, c *filter.Call, _ any) filter.Verdict 
 
 // openerTo returns what opens calls of the proxy's own to a cluster. Instances
 // that are known to be down are asked last.
-func (r *Relay) openerTo(name string) schema.Opener {
+func (r *Relay) openerTo(c *cluster.Cluster) schema.Opener {
 	return func(ctx context.Context, req *stream.Request) (out stream.Outbound, err error) {
-		req.Authority = name
-		cluster := r.routes.Cluster(name)
-		start := cluster.Start()
-		var up, down []string
-		for i := range cluster.Instances() {
-			if address := cluster.Pick(start, i); r.backends.Down(name, address) {
-				down = append(down, address)
-			} else {
-				up = append(up, address)
+		req.Authority = c.Name()
+		var t tries.Tries
+		t.Begin(c, "")
+		for {
+			instance, none := t.Next(func(address string) bool { return r.backends.Down(c.Name(), address) })
+			if none != nil {
+				return nil, none
+			}
+			if out, err = r.backends.Open(ctx, c.Name(), instance.Address(), req); err == nil || ctx.Err() != nil {
+				return out, err
+			}
+			if !t.MayGoOn(stream.AsFailure(err)) {
+				return nil, err
 			}
 		}
-		for _, address := range append(up, down...) {
-			if out, err = r.backends.Open(ctx, name, address, req); err == nil || ctx.Err() != nil {
-				break
-			}
-		}
-		return out, err
 	}
 }

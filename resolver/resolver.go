@@ -1,133 +1,80 @@
 // Package resolver decides where a call goes: which route it matches, which
-// cluster answers it, and in which order that cluster's instances are tried.
+// cluster answers it, and how it crosses. Which instance of the cluster is tried is
+// for package cluster to say.
 package resolver
 
 import (
-	"strconv"
-	"sync/atomic"
-	"time"
+	"cmp"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
-// Call is what a decision may depend on.
-type Call struct {
-	// Method is the full method name, "/package.Service/Method".
-	Method string
-}
-
-// Target is where a call goes and how it crosses. It is read-only.
-type Target struct {
-	Cluster *Cluster
-	Mode    conf.Mode
-	// Timeout is the longest the call may take; 0 means no limit.
-	Timeout time.Duration
-	// Route names the route, for people.
-	Route string
-	// MaxMessage is the longest message in bytes that is let through; 0 means
-	// the limit of all routes.
-	MaxMessage uint32
-	// ForwardUndecodable lets messages through that filters cannot decode.
-	ForwardUndecodable bool
-}
-
-// Cluster is a named set of instances that answer alike.
-type Cluster struct {
-	Name      string
-	instances []string
-	next      atomic.Uint32
-}
-
-// Instances returns how many instances the cluster has.
-func (c *Cluster) Instances() int { return len(c.instances) }
-
-// Start says where a call begins to try: each call one instance further, so
-// that calls, not connections, are spread.
-func (c *Cluster) Start() uint32 { return c.next.Add(1) - 1 }
-
-// Pick returns the address for the given attempt (from 0) of a call that
-// started at start. It goes round, so that every instance is tried before one
-// is tried again.
-func (c *Cluster) Pick(start uint32, attempt int) string {
-	return c.instances[(uint64(start)+uint64(attempt))%uint64(len(c.instances))]
-}
-
 // Table holds the routes of one configuration. It is immutable and safe for
-// concurrent use.
+// concurrent use; its methods never block.
 type Table struct {
-	clusters map[string]*Cluster
-	methods  map[string]ranked
-	services map[string]ranked
-	fallback *Target
+	clusters map[string]*cluster.Cluster
+	choices  []*choice // of the routes, in order
+	index    index
+	fallback *choice // nil for none
+	metadata bool    // whether a route looks at it
 }
 
-// ranked is a target with its route's place in the file: the first match wins.
-type ranked struct {
-	rank   int
-	target *Target
-}
-
-// New builds the table of a valid configuration.
-func New(cfg *conf.Config) *Table {
-	clusters := make(map[string]*Cluster, len(cfg.Clusters))
-	for name, c := range cfg.Clusters {
-		clusters[name] = &Cluster{Name: name, instances: c.Instances}
-	}
-	t := &Table{clusters: clusters, methods: make(map[string]ranked), services: make(map[string]ranked)}
-	for i := range cfg.Routes {
-		r := &cfg.Routes[i]
-		entry := ranked{rank: i, target: newTarget("routes["+strconv.Itoa(i)+"]", &r.Action, clusters)}
-		if r.Match.Method != "" {
-			addFirst(t.methods, r.Match.Method, entry)
-		} else {
-			addFirst(t.services, r.Match.Service, entry)
-		}
+// New builds the table of a valid configuration, whose clusters it finds by name.
+// owner is what Target.Owner is of its targets. Parts of cfg are kept; it must not
+// be changed afterwards.
+func New(cfg *conf.Config, clusters map[string]*cluster.Cluster, owner any) *Table {
+	t := &Table{clusters: clusters}
+	for i, m := range newMatchers(cfg.Routes) {
+		action := &cfg.Routes[i].Action
+		t.choices = append(t.choices, newChoice(newTarget(nameOf(cfg, i), action, clusters, owner), action, clusters))
+		t.index.add(m)
+		t.metadata = t.metadata || len(m.metadata) > 0
 	}
 	if cfg.Default != nil {
-		t.fallback = newTarget("default", cfg.Default, clusters)
+		t.fallback = newChoice(newTarget("default", cfg.Default, clusters, owner), cfg.Default, clusters)
 	}
 	return t
 }
 
+// nameOf names the ith route, for people.
+func nameOf(cfg *conf.Config, i int) string {
+	return cmp.Or(cfg.Routes[i].Name, conf.ItemPath("routes", i))
+}
+
 // Cluster returns the cluster of that name, nil if there is none.
-func (t *Table) Cluster(name string) *Cluster { return t.clusters[name] }
+func (t *Table) Cluster(name string) *cluster.Cluster { return t.clusters[name] }
 
-func addFirst(m map[string]ranked, key string, entry ranked) {
-	if _, taken := m[key]; !taken {
-		m[key] = entry
+// NeedsMetadata reports whether any route looks at metadata. If none does, calls
+// may be resolved without.
+func (t *Table) NeedsMetadata() bool { return t.metadata }
+
+// Default returns the target of a call that no route matches, nil if there is
+// none. A split takes its choice each time.
+func (t *Table) Default() *Target {
+	if t.fallback == nil {
+		return nil
 	}
+	return t.fallback.pick()
 }
 
-func newTarget(route string, a *conf.Action, clusters map[string]*Cluster) *Target {
-	mode := a.Mode
-	if mode == "" {
-		mode = conf.ModeFrame
-	}
-	return &Target{
-		Cluster: clusters[a.Cluster], Mode: mode, Timeout: time.Duration(a.Timeout), Route: route,
-		MaxMessage: uint32(a.MessageLimit), ForwardUndecodable: a.Undecodable == conf.UndecodableForward,
-	}
-}
-
-// Default returns the target of calls that no route matches, nil if there is
-// none.
-func (t *Table) Default() *Target { return t.fallback }
-
-// Resolve returns the target of a call, nil when no route matches; none does
-// unless the method is WellFormed. The cost does not depend on the number of
-// routes, and nothing is allocated.
+// Resolve returns the target of a call: that of the first route that matches, else
+// Default; nil without one. Nothing matches unless the method is WellFormed.
+//
+// The cost does not grow with the number of routes that differ in method, service,
+// package, authority, an exact value of metadata or network; it does with the keys
+// that have exact values, each of which is asked for. Routes that agree in all of
+// these, and differ only in regular expressions, prefixes or the presence of
+// metadata, are gone through in their order. Nothing is allocated, unless the
+// authority has capitals.
 func (t *Table) Resolve(c *Call) *Target {
 	if !WellFormed(c.Method) {
 		return nil
 	}
-	byMethod, okMethod := t.methods[c.Method]
-	byService, okService := t.services[ServiceOf(c.Method)]
-	switch {
-	case okMethod && (!okService || byMethod.rank < byService.rank):
-		return byMethod.target
-	case okService:
-		return byService.target
-	default:
-		return t.fallback
+	s := searchCall(c)
+	t.index.find(&s)
+	if s.found == nil {
+		return t.Default()
 	}
+	return t.choices[s.found.rank].pick()
 }

@@ -39,6 +39,8 @@ type shared struct {
 	peer    net.Addr
 	cluster string
 	route   string
+	// affinity is what SetAffinity was given, "" for nothing.
+	affinity string
 
 	requestHeader   Metadata
 	responseHeader  Metadata
@@ -71,6 +73,17 @@ func (c *Call) SetCluster(name string) error {
 		return ErrSent
 	}
 	c.cluster = name
+	return nil
+}
+
+// SetAffinity has the call go to the same instance as others of the same key, as far
+// as the instances stay the same, in a cluster with balance: hash. It can be done as
+// long as SetCluster can, and is ErrSent later. "" is no key.
+func (c *Call) SetAffinity(key string) error {
+	if c.requestHeader.sent.Load() {
+		return ErrSent
+	}
+	c.affinity = key
 	return nil
 }
 

@@ -125,6 +125,9 @@ func (r *Run) Request() (req *stream.Request, cluster string) {
 	return &copied, r.shared.cluster
 }
 
+// Affinity returns the key that filters have set with SetAffinity, "" for none.
+func (r *Run) Affinity() string { return r.shared.affinity }
+
 // Header asks the filters of the response's headers, and returns the headers
 // for the client. The error is as Start's.
 func (r *Run) Header(ctx context.Context, h *stream.Header) (*stream.Header, error) {

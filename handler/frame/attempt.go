@@ -10,7 +10,9 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
 // attempt is one stream to a backend for a call. A call that is sent again has
@@ -19,12 +21,15 @@ type attempt struct {
 	c        *call
 	conn     *upstream.Conn
 	s        *h2.Stream
-	address  string
-	sent     int // bytes of the request that have left
+	instance *cluster.Endpoint
+	result   cluster.Result // what has come of it so far
+	sent     int            // bytes of the request that have left
 	released bool
 }
 
 var _ h2.Events = (*attempt)(nil)
+
+func (a *attempt) address() string { return a.instance.Address() }
 
 // current reports whether the call still listens. It needs the call's mu.
 func (a *attempt) current() bool { return a.c.backend == a && !a.c.over }
@@ -42,7 +47,7 @@ func (a *attempt) Headers(fields []hpack.HeaderField, last bool) {
 		return
 	}
 	defer a.flush()
-	if f := h2grpc.CheckResponse(fields, last, c.target.Cluster.Name, a.address); f != nil {
+	if f := h2grpc.CheckResponse(fields, last, c.target.Cluster.Name(), a.address()); f != nil {
 		c.fail(f)
 		return
 	}
@@ -53,6 +58,7 @@ func (a *attempt) Headers(fields []hpack.HeaderField, last bool) {
 	}
 	c.answered, c.complete = true, last
 	if last {
+		a.result = tries.ResultOf(h2grpc.CodeOf(fields))
 		c.trace.answered(fields)
 	}
 }
@@ -72,7 +78,7 @@ func (a *attempt) Data(b []byte, last bool) {
 	a.s.CreditWithin(sent, c.share(), sent == before)
 	switch {
 	case tooLong > 0:
-		response := fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name, a.address)
+		response := fmt.Sprintf("cluster %q: instance %s: the response", c.target.Cluster.Name(), a.address())
 		c.fail(messageTooLarge(response, tooLong, c.maxMessage))
 	case last:
 		c.fail(a.protocol("the response ends without trailers"))
@@ -88,7 +94,7 @@ func (a *attempt) Trailers(fields []hpack.HeaderField) {
 		return
 	}
 	defer a.flush()
-	if f := h2grpc.CheckTrailers(fields, c.target.Cluster.Name, a.address); f != nil {
+	if f := h2grpc.CheckTrailers(fields, c.target.Cluster.Name(), a.address()); f != nil {
 		c.fail(f)
 		return
 	}
@@ -101,6 +107,7 @@ func (a *attempt) Trailers(fields []hpack.HeaderField) {
 		return
 	}
 	c.complete = true
+	a.result = tries.ResultOf(h2grpc.CodeOf(fields))
 	c.trace.answered(fields)
 }
 
@@ -128,7 +135,7 @@ func (a *attempt) closed(err error) {
 	c := a.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a.release()
+	defer a.release()
 	switch {
 	case !a.current():
 	case err == nil:
@@ -137,7 +144,7 @@ func (a *attempt) closed(err error) {
 		c.client.Stop() // behind what the client has not taken yet
 		c.end(http2.ErrCodeNo)
 	default:
-		c.retry(h2grpc.FailureOf(err, c.target.Cluster.Name, a.address))
+		c.retry(h2grpc.FailureOf(err, c.target.Cluster.Name(), a.address()))
 	}
 }
 
@@ -148,6 +155,7 @@ func (c *call) retry(f *stream.Failure) {
 		c.fail(f)
 		return
 	}
+	c.backend.result = tries.ResultOfFailure(f, false)
 	c.backend = nil
 	c.open()
 }
@@ -157,5 +165,5 @@ func (a *attempt) tooLarge() *stream.Failure {
 }
 
 func (a *attempt) protocol(problem string) *stream.Failure {
-	return h2grpc.ProtocolFailure(stream.Internal, problem, a.c.target.Cluster.Name, a.address)
+	return h2grpc.ProtocolFailure(stream.Internal, problem, a.c.target.Cluster.Name(), a.address())
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
@@ -20,7 +21,6 @@ type call struct {
 	relay  *Relay
 	client *h2.Stream
 	target *resolver.Target
-	start  uint32 // where in the cluster the call began
 	// maxMessage is the longest message in bytes that is let through; 0: any.
 	maxMessage uint32
 
@@ -31,13 +31,13 @@ type call struct {
 	requests scanner
 	answers  scanner
 	backend  *attempt // nil while there is none
-	attempts int
-	passed   int                // instances passed over, because they are down
+	tries    tries.Tries
 	received int                // bytes of the request that have come
 	credited int                // and those that the client has been credited
 	waiting  context.CancelFunc // ends the wait for a connection; nil for none
 	answered bool               // the head of the response has been passed on
 	complete bool               // and its end
+	entered  bool               // it is counted in at its cluster
 	over     bool
 	timer    *time.Timer
 	byRoute  bool   // the timer is the route's, not the client's
@@ -47,11 +47,22 @@ type call struct {
 }
 
 func newCall(r *Relay, s *h2.Stream, target *resolver.Target) *call {
-	c := &call{relay: r, client: s, target: target, start: target.Cluster.Start(), maxMessage: r.MaxMessage}
+	c := &call{relay: r, client: s, target: target, maxMessage: r.MaxMessage}
 	if target.MaxMessage > 0 {
 		c.maxMessage = target.MaxMessage
 	}
 	return c
+}
+
+// enter counts the call in. It reports false if the call has been ended, because
+// there are too many. It needs mu.
+func (c *call) enter() bool {
+	if f := tries.Enter(c.target.Cluster); f != nil {
+		c.fail(f)
+		return false
+	}
+	c.entered = true
+	return true
 }
 
 // setDeadline starts the clock of a call that has a deadline. It reports false
@@ -79,7 +90,7 @@ func (c *call) setDeadline() bool {
 
 // expire is what the timer does.
 func (c *call) expire() {
-	cluster := c.target.Cluster.Name
+	cluster := c.target.Cluster.Name()
 	f := &stream.Failure{
 		Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded,
 		Message: fmt.Sprintf("deadline exceeded before cluster %q had finished", cluster),
@@ -117,6 +128,9 @@ func (c *call) fail(f *stream.Failure) {
 		return
 	}
 	c.trace.failed(f)
+	if c.backend != nil {
+		c.backend.result = tries.ResultOfFailure(f, c.answered)
+	}
 	var err error
 	switch {
 	case c.complete:
@@ -150,6 +164,9 @@ func (c *call) end(code http2.ErrCode) {
 	}
 	if c.backend != nil {
 		c.backend.reset(code)
+	}
+	if c.entered {
+		c.target.Cluster.Leave()
 	}
 	c.request.drop()
 	// The client may have to get rid of its request before it reads the answer.

@@ -22,6 +22,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
 	"github.com/kitexproxy/kitexproxy/resolver"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,18 +59,18 @@ func start(t testing.TB, o options) *proxy {
 	p := &proxy{t: t, window: o.window}
 	p.backends = h2grpc.NewBackends(h2grpc.Options{
 		Options: upstream.Options{
-			ConnectTimeout: safety, Connections: map[string]int{"c": 4}, Logger: slog.New(slog.DiscardHandler),
+			ConnectTimeout: safety, Logger: slog.New(slog.DiscardHandler),
 		},
 		StreamWindow: window, ConnectionWindow: 4 * window, MaxHeaderList: 64 << 10,
 	})
+	p.backends.Configure("c", upstream.ClusterOptions{Connections: 4, Idle: -1})
 	t.Cleanup(p.backends.Close)
 	p.relay = New(Options{
 		Backends: p.backends, MaxMessage: o.maxMessage, MaxHeld: 16 << 20, Logger: slog.New(slog.DiscardHandler),
 	})
-	p.target = resolver.New(&conf.Config{
-		Clusters: map[string]*conf.Cluster{"c": {Instances: o.instances}},
-		Default:  &conf.Action{Cluster: "c", Timeout: conf.Duration(o.timeout)},
-	}).Resolve(&resolver.Call{Method: method})
+	p.target = &resolver.Target{
+		Cluster: cluster.New("c", &conf.Cluster{Instances: o.instances}, cluster.Options{}), Timeout: o.timeout,
+	}
 	p.begin = func(s *h2.Stream, fields []hpack.HeaderField, last bool) { p.relay.Begin(s, fields, last, p.target) }
 	p.serve(t)
 	return p

@@ -9,19 +9,20 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
+	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 )
-
-// maxAttempts bounds how often a call is sent. Each instance of a cluster gets
-// one at least.
-const maxAttempts = 5
 
 // open sends the call to the next instance: at once if there is a connection,
 // else from a goroutine that waits for one. The caller flushes. It needs mu.
 func (c *call) open() {
-	address := c.nextInstance()
-	if conn := c.relay.Backends.TryAcquire(c.target.Cluster.Name, address); conn != nil {
-		if c.openOn(conn, address) == nil {
+	instance := c.nextInstance()
+	if instance == nil {
+		return
+	}
+	if conn := c.relay.Backends.TryAcquire(c.target.Cluster.Name(), instance.Address()); conn != nil {
+		if c.openOn(conn, instance) == nil {
 			return
 		}
 		if !conn.Transport().Usable() {
@@ -31,17 +32,30 @@ func (c *call) open() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.waiting = cancel
-	go c.openWaiting(ctx, address) // ends with ctx, or when the call has a connection
+	go c.openWaiting(ctx, instance) // ends with ctx, or when the call has a connection
+}
+
+// nextInstance counts the call in at the next instance. If there is none it ends the
+// call, and returns nil. It needs mu.
+func (c *call) nextInstance() *cluster.Endpoint {
+	name := c.target.Cluster.Name()
+	instance, f := c.tries.Next(func(address string) bool { return c.relay.Backends.Down(name, address) })
+	if f != nil {
+		c.fail(f)
+		return nil
+	}
+	instance.Begin()
+	return instance
 }
 
 // openOn opens the call's stream on conn, which stays the caller's after an
 // error, and sends what has come of the request. It needs mu.
-func (c *call) openOn(conn *upstream.Conn, address string) error {
+func (c *call) openOn(conn *upstream.Conn, instance *cluster.Endpoint) error {
 	a := &c.first
 	if a.c != nil {
 		a = new(attempt)
 	}
-	a.c, a.conn, a.address = c, conn, address
+	a.c, a.conn, a.instance = c, conn, instance
 	whole := c.request.ended && len(c.request.body) == 0 && c.request.trailers == nil
 	s, err := h2grpc.ConnOf(conn).Open(c.request.fields(), whole, a)
 	if err != nil {
@@ -76,71 +90,55 @@ func (c *call) sendTrailers(a *attempt) {
 }
 
 // openWaiting opens the call on a connection that it waits for.
-func (c *call) openWaiting(ctx context.Context, address string) {
-	cluster := c.target.Cluster.Name
-	for {
-		err := c.relay.Backends.Pool.Open(ctx, cluster, address, func(conn *upstream.Conn) error {
-			return c.openUnlessOver(conn, address)
+func (c *call) openWaiting(ctx context.Context, instance *cluster.Endpoint) {
+	for instance != nil {
+		err := c.relay.Backends.Pool.Open(ctx, c.target.Cluster.Name(), instance.Address(), func(conn *upstream.Conn) error {
+			return c.openUnlessOver(conn, instance)
 		})
 		if err == nil {
 			break
 		}
-		if address = c.notOpened(stream.AsFailure(err)); address == "" {
-			break
+		f := stream.AsFailure(err)
+		result := tries.ResultOfFailure(f, false)
+		if ctx.Err() != nil { // which says nothing of the instance
+			result = cluster.Unknown
 		}
+		instance.End(result)
+		instance = c.notOpened(f)
 	}
 	c.flush()
 }
 
-// notOpened returns the address of the instance that may do better than the one
-// that f tells of. If there is none it ends the call, and returns "".
-func (c *call) notOpened(f *stream.Failure) string {
+// notOpened returns the instance that may do better than the one that f tells of.
+// If there is none it ends the call, and returns nil.
+func (c *call) notOpened(f *stream.Failure) *cluster.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.over {
+		return nil
+	}
 	if c.mayTryNext(f) {
 		return c.nextInstance()
 	}
 	c.fail(f)
-	return ""
+	return nil
 }
 
 var errOver = errors.New("the call is over")
 
-func (c *call) openUnlessOver(conn *upstream.Conn, address string) error {
+func (c *call) openUnlessOver(conn *upstream.Conn, instance *cluster.Endpoint) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
 		return errOver
 	}
-	return c.openOn(conn, address)
-}
-
-// nextInstance picks the instance to ask: the next in turn that is not known to
-// be down, or just the next if all are. It needs mu.
-func (c *call) nextInstance() string {
-	cluster := c.target.Cluster
-	turn := c.attempts + c.passed
-	c.attempts++
-	if n := cluster.Instances(); n > 1 {
-		for i := range n {
-			address := cluster.Pick(c.start, turn+i)
-			if !c.relay.Backends.Down(cluster.Name, address) {
-				c.passed += i
-				return address
-			}
-		}
-	}
-	return cluster.Pick(c.start, turn)
+	return c.openOn(conn, instance)
 }
 
 // mayTryNext reports whether another instance may do better than the one that
-// f tells of. One that does not answer is not asked twice. It needs mu.
+// f tells of. It needs mu.
 func (c *call) mayTryNext(f *stream.Failure) bool {
-	instances := c.target.Cluster.Instances()
-	if !f.Unprocessed || c.request.replay == nil || c.attempts >= max(maxAttempts, instances) {
-		return false
-	}
-	return f.Reason != stream.BackendUnreachable || c.attempts < instances
+	return c.request.replay != nil && c.tries.MayGoOn(f)
 }
 
 // reset ends the backend's stream, if it has not ended, and gives the connection
@@ -155,5 +153,6 @@ func (a *attempt) release() {
 	if !a.released {
 		a.released = true
 		a.conn.Release()
+		a.instance.End(a.result)
 	}
 }

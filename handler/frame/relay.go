@@ -9,6 +9,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
@@ -46,11 +47,12 @@ func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, targe
 	defer c.mu.Unlock()
 	c.request.takeHead(fields)
 	c.request.ended = last
+	c.tries.Begin(target.Cluster, tries.Affinity(target.Cluster, s.Conn().NetConn().RemoteAddr(), c.request.value))
 	if !r.calls.begin(c) {
 		c.fail(shuttingDown())
 		return
 	}
-	if !c.setDeadline() {
+	if !c.enter() || !c.setDeadline() {
 		return
 	}
 	// What has come with the head goes with it, and a call that has been given

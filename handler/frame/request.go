@@ -53,6 +53,14 @@ func (r *request) index(name string) int {
 	return slices.IndexFunc(r.head, func(f hpack.HeaderField) bool { return f.Name == name })
 }
 
+// value returns the first value of a header field, "" for none.
+func (r *request) value(name string) string {
+	if i := r.index(name); i >= 0 {
+		return r.head[i].Value
+	}
+	return ""
+}
+
 // keep adds to the body. Without must it does so only while the request may be
 // sent again.
 func (r *request) keep(b []byte, must bool) {

@@ -24,7 +24,7 @@ func startTrace(log *slog.Logger, fields []hpack.HeaderField) *trace {
 	if !log.Enabled(context.Background(), slog.LevelDebug) {
 		return nil
 	}
-	method, _ := h2grpc.MethodOf(fields)
+	method, _, _ := h2grpc.MethodOf(fields)
 	// Until an answer or a failure says otherwise.
 	gone := stream.Status{Code: stream.Canceled, Message: "cancelled by the client"}
 	return &trace{method: method, began: time.Now(), status: gone, reason: stream.ClientCanceled}
@@ -50,9 +50,9 @@ func (c *call) logEnd() {
 	}
 	address := ""
 	if c.backend != nil {
-		address = c.backend.address
+		address = c.backend.address()
 	}
 	c.relay.Logger.Debug("call", "method", t.method, "peer", c.client.Conn().NetConn().RemoteAddr().String(),
-		"cluster", c.target.Cluster.Name, "instance", address, "attempts", c.attempts, "code", t.status.Code.String(),
+		"cluster", c.target.Cluster.Name(), "instance", address, "attempts", c.tries.Made(), "code", t.status.Code.String(),
 		"reason", string(t.reason), "message", t.status.Message, "took", time.Since(t.began).String())
 }

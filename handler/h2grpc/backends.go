@@ -90,8 +90,8 @@ type backendConn struct{ *h2.Conn }
 func (backendConn) Stuck() bool { return false }
 
 // dial implements upstream.Dial.
-func (b *Backends) dial(ctx context.Context, address string, ev upstream.Events) (upstream.Transport, int64, error) {
-	nc, err := upstream.DialNet(ctx, address)
+func (b *Backends) dial(ctx context.Context, to upstream.Peer, ev upstream.Events) (upstream.Transport, int64, error) {
+	nc, err := upstream.DialNet(ctx, to)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -107,7 +107,7 @@ func (b *Backends) dial(ctx context.Context, address string, ev upstream.Events)
 	case <-c.Settled():
 		return &backendConn{c}, limitOf(c), nil
 	case <-c.Done():
-		return nil, 0, upstream.ErrNoHTTP2
+		return nil, 0, upstream.NoHTTP2(nc)
 	case <-ctx.Done():
 		c.Close(context.Cause(ctx))
 		<-c.Done()

@@ -61,6 +61,17 @@ func IsOK(fields []hpack.HeaderField) bool {
 	return false
 }
 
+// CodeOf returns the status code of trailers that have been checked.
+func CodeOf(fields []hpack.HeaderField) stream.Code {
+	for i := range fields {
+		if fields[i].Name == grpcStatus {
+			n, _ := strconv.ParseUint(fields[i].Value, 10, 32) // checked
+			return stream.Code(n)
+		}
+	}
+	return stream.Unknown
+}
+
 // checkStatus says what is wrong with the status of trailers, "" for nothing.
 func checkStatus(fields []hpack.HeaderField) string {
 	found := false

@@ -72,21 +72,23 @@ func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool) {
 // Wait returns when no call is left. No connection may be served any more.
 func (s *Server) Wait() { s.running.Wait() }
 
-// MethodOf returns the full method name of a request for a gRPC call. It reports
-// false if the request is none, and Begin is to say so.
-func MethodOf(fields []hpack.HeaderField) (string, bool) {
-	path, grpc, post := "", false, false
+// MethodOf returns the full method name of a request for a gRPC call, and its
+// :authority. It reports false if the request is none, and Begin is to say so.
+func MethodOf(fields []hpack.HeaderField) (path, authority string, ok bool) {
+	grpc, post := false, false
 	for i := range fields {
 		switch f := &fields[i]; f.Name {
 		case ":path":
 			path = f.Value
+		case ":authority":
+			authority = f.Value
 		case ":method":
 			post = f.Value == "POST"
 		case contentType:
 			grpc = isGRPC(f.Value)
 		}
 	}
-	return path, grpc && post && path != "" && path[0] == '/'
+	return path, authority, grpc && post && path != "" && path[0] == '/'
 }
 
 // notGRPC returns the answer to a request that is not gRPC, nil for one that is

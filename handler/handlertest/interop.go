@@ -2,6 +2,7 @@ package handlertest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -54,17 +55,30 @@ func Interop(t *testing.T, through Target, opts Options) {
 	for _, name := range interopCases {
 		s.run(t, name, func(t *testing.T) {
 			ctx := s.contextFor(t, interopTimeout)
-			cmd := exec.CommandContext(ctx, client,
-				"-server_host="+host, "-server_port="+port, "-test_case="+name, "-service_config_json="+orcaPolicy,
-				// No claim is made on how fast a soak is.
-				"-soak_iterations=10", "-soak_per_iteration_max_acceptable_latency_ms=10000", "-soak_overall_timeout_seconds=50",
-			)
-			cmd.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=warning")
-			output, err := cmd.CombinedOutput()
+			var output []byte
+			var err error
+			for range 3 {
+				cmd := exec.CommandContext(ctx, client,
+					"-server_host="+host, "-server_port="+port, "-test_case="+name, "-service_config_json="+orcaPolicy,
+					// No claim is made on how fast a soak is.
+					"-soak_iterations=10", "-soak_per_iteration_max_acceptable_latency_ms=10000", "-soak_overall_timeout_seconds=50",
+				)
+				cmd.Env = append(os.Environ(), "GRPC_GO_LOG_SEVERITY_LEVEL=warning")
+				if output, err = cmd.CombinedOutput(); !overtaken(name, output) {
+					break
+				}
+			}
 			require.NoError(t, err, "%s said:\n%s", filepath.Base(client), output)
 		})
 	}
 	s.checkSkips(t)
+}
+
+// overtaken reports whether the client has had an answer before it has noticed its own
+// cancellation: it half-closes right after that, and on a machine with much to do the
+// backend may be the faster one, whatever is between.
+func overtaken(name string, output []byte) bool {
+	return name == "cancel_after_begin" && bytes.Contains(output, []byte("got error code 0, want 1"))
 }
 
 // build builds a program of this module or one that it depends on.

@@ -31,14 +31,12 @@ func (o *Options) connectOptions() grpc.ConnectOptions {
 // Backends opens streams to backend instances over a few multiplexed
 // connections each: opened on need, replaced when they end. All methods may
 // be called concurrently.
-type Backends struct {
-	pool *upstream.Pool
-}
+type Backends struct{ *upstream.Pool }
 
 // NewBackends starts with no connection and nothing running. Close must be
 // called once Open has been.
 func NewBackends(opts Options) *Backends {
-	return &Backends{pool: upstream.New(opts.Options, opts.dial)}
+	return &Backends{upstream.New(opts.Options, opts.dial)}
 }
 
 // Open opens the backend's side of a call on a connection to address. ctx is
@@ -48,7 +46,7 @@ func NewBackends(opts Options) *Backends {
 func (b *Backends) Open(ctx context.Context, cluster, address string, req *stream.Request) (stream.Outbound, error) {
 	o := &outbound{ctx: outgoing(ctx, req), where: where{cluster, address}}
 	hdr := &grpc.CallHdr{Host: req.Authority, Method: req.Method, ContentSubtype: subtypeOf(req.ContentType)}
-	err := b.pool.Open(o.ctx, cluster, address, func(c *upstream.Conn) error { return o.openOn(c, hdr) })
+	err := b.Pool.Open(o.ctx, cluster, address, func(c *upstream.Conn) error { return o.openOn(c, hdr) })
 	if err != nil {
 		return nil, err
 	}
@@ -74,15 +72,3 @@ func (o *outbound) openOn(c *upstream.Conn, hdr *grpc.CallHdr) error {
 		return upstream.ErrNotTaken
 	}
 }
-
-// Down reports whether the last attempt to connect to an instance has failed,
-// and it has no connection either. It does not block; asking starts the next
-// attempt once it is due.
-func (b *Backends) Down(cluster, address string) bool { return b.pool.Down(cluster, address) }
-
-// Stats returns what is open to backends.
-func (b *Backends) Stats() upstream.Stats { return b.pool.Stats() }
-
-// Close ends all connections, and with them all streams, and waits until
-// nothing of them is left running.
-func (b *Backends) Close() { b.pool.Close() }

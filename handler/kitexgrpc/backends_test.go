@@ -34,13 +34,14 @@ const (
 
 func newBackends(t *testing.T, change func(*Options)) *Backends {
 	opts := Options{
-		Options:       upstream.Options{ConnectTimeout: safety, Logger: slog.New(slog.DiscardHandler), Connections: map[string]int{"c": 4}},
+		Options:       upstream.Options{ConnectTimeout: safety, Logger: slog.New(slog.DiscardHandler)},
 		MaxHeaderList: 1 << 20,
 	}
 	if change != nil {
 		change(&opts)
 	}
 	b := NewBackends(opts)
+	b.Configure("c", upstream.ClusterOptions{Connections: 4, Idle: -1})
 	t.Cleanup(b.Close)
 	return b
 }
@@ -74,7 +75,7 @@ func open(t *testing.T, b *Backends, address string) stream.Outbound {
 func TestStreamsSpreadOverTheConnectionsThatTakeThem(t *testing.T) {
 	const limit, conns = 3, 4
 	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, limit)}}, hold)
-	b := newBackends(t, func(o *Options) { o.Connections["c"] = conns })
+	b := newBackends(t, nil)
 	var all []stream.Outbound
 	for range limit * conns {
 		all = append(all, open(t, b, s.Addr()))
@@ -98,7 +99,8 @@ func TestStreamsSpreadOverTheConnectionsThatTakeThem(t *testing.T) {
 
 func TestWaitingForAStreamEndsWithTheCall(t *testing.T) {
 	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, 0)}}, hold)
-	b := newBackends(t, func(o *Options) { o.Connections["c"] = 1 })
+	b := newBackends(t, nil)
+	b.Configure("c", upstream.ClusterOptions{Connections: 1, Idle: -1})
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error, 1)
 	go func() { // ends with ctx
@@ -161,7 +163,8 @@ func TestABurstSharesOneDial(t *testing.T) {
 
 func TestStreamLimitOfTheBackendIsAwaited(t *testing.T) {
 	s := listen(t, rawh2.Options{Settings: []http2.Setting{rawh2.Setting(http2.SettingMaxConcurrentStreams, 1)}}, answerOK)
-	b := newBackends(t, func(o *Options) { o.Connections["c"] = 1 })
+	b := newBackends(t, nil)
+	b.Configure("c", upstream.ClusterOptions{Connections: 1, Idle: -1})
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() { requireAnswer(t, b, s.Addr()) })

@@ -28,18 +28,18 @@ func (t *transport) Close(cause error) { _ = t.tr.Close(cause) }
 
 // dial is the upstream.Dial of these connections. The stream limit is that of
 // the backend's first SETTINGS: Kitex heeds later ones, and does not say so.
-func (o *Options) dial(ctx context.Context, address string, ev upstream.Events) (upstream.Transport, int64, error) {
-	t, err := connect(ctx, address, o, ev)
+func (o *Options) dial(ctx context.Context, to upstream.Peer, ev upstream.Events) (upstream.Transport, int64, error) {
+	t, err := connect(ctx, to, o, ev)
 	if err != nil {
 		return nil, 0, err
 	}
 	return t, t.watched.maxStreams(), nil
 }
 
-// connect opens a connection to address and waits until the backend's SETTINGS
+// connect opens a connection to an instance and waits until the backend's SETTINGS
 // are in force. ctx bounds all of it.
-func connect(ctx context.Context, address string, opts *Options, ev upstream.Events) (*transport, error) {
-	nc, err := upstream.DialNet(ctx, address)
+func connect(ctx context.Context, to upstream.Peer, opts *Options, ev upstream.Events) (*transport, error) {
+	nc, err := upstream.DialNet(ctx, to)
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +51,13 @@ func connect(ctx context.Context, address string, opts *Options, ev upstream.Eve
 	})
 	if err != nil {
 		_ = nc.Close()
-		return nil, upstream.ErrNoHTTP2
+		return nil, upstream.NoHTTP2(nc)
 	}
 	select {
 	case <-watched.settled:
 		return &transport{tr: tr, watched: watched}, nil
 	case <-tr.Error():
-		return nil, upstream.ErrNoHTTP2
+		return nil, upstream.NoHTTP2(nc)
 	case <-ctx.Done():
 		err := fmt.Errorf("no HTTP/2 SETTINGS from the backend: %w", context.Cause(ctx))
 		_ = tr.Close(err)

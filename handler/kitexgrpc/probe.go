@@ -7,6 +7,7 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/grpc"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/handler/upstream"
 )
 
 // probeAnswer is the status message that answers a call of Server.ProbeMethod.
@@ -17,16 +18,16 @@ func ProbeAnswer() *stream.Trailer {
 	return &stream.Trailer{Status: stream.Status{Code: stream.Unimplemented, Message: probeAnswer}}
 }
 
-// Probe makes a call of method, a Server.ProbeMethod, to address and returns
+// Probe makes a call of method, a Server.ProbeMethod, to a listener and returns
 // nil if that server answered. It shows that the port accepts calls, and that
 // the Kitex behind it is one that this package can work with.
-func Probe(ctx context.Context, address, method string) error {
-	c, err := connect(ctx, address, &Options{MaxHeaderList: probeHeaders}, unheard{})
+func Probe(ctx context.Context, listener upstream.Peer, method string) error {
+	c, err := connect(ctx, listener, &Options{MaxHeaderList: probeHeaders}, unheard{})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.tr.Close(errProbeOver) }()
-	s, err := c.tr.NewStream(ctx, &grpc.CallHdr{Host: address, Method: method})
+	s, err := c.tr.NewStream(ctx, &grpc.CallHdr{Host: listener.Address, Method: method})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package kitexhost
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,8 +28,12 @@ type TransServer struct {
 	// MaxConnections is how many connections are served at a time; one more
 	// is closed as it comes. 0 means no limit.
 	MaxConnections int
-	// HandshakeTimeout bounds the HTTP/2 preface of a new connection. It must
-	// be set, as must the fields below.
+	// TLS encrypts the connections; nil: plaintext. Clients that do not choose
+	// "h2" by ALPN are turned away.
+	TLS *tls.Config
+	// HandshakeTimeout bounds what comes before the first call on a new
+	// connection: TLS's handshake and the HTTP/2 preface together. It must be
+	// set.
 	HandshakeTimeout time.Duration
 	// Prepare returns what a new connection is served through, nil for the
 	// connection itself.
@@ -36,7 +41,7 @@ type TransServer struct {
 	// Begin is called with what the handler's OnActive has returned, before
 	// the connection is read. An error ends it. It may be nil.
 	Begin func(ctx context.Context) error
-	// Logger gets what concerns no call.
+	// Logger gets what concerns no call. It must be set.
 	Logger *slog.Logger
 }
 
@@ -78,7 +83,7 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.begin(s.prepare(conn))
+			s.begin(conn)
 		case s.isClosed():
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -88,13 +93,6 @@ func (s *transServer) BootstrapServer(ln net.Listener) error {
 			time.Sleep(acceptPause)
 		}
 	}
-}
-
-func (s *transServer) prepare(conn net.Conn) net.Conn {
-	if s.Prepare == nil {
-		return conn
-	}
-	return s.Prepare(conn)
 }
 
 // adopt makes ln the one that Shutdown closes. It reports false if Shutdown has
@@ -110,28 +108,44 @@ func (s *transServer) adopt(ln net.Listener) bool {
 	return true
 }
 
-// begin serves conn in a goroutine that ends with it, unless there are too many.
-func (s *transServer) begin(conn net.Conn) {
+// begin serves a connection in a goroutine that ends with it, unless there are
+// too many.
+func (s *transServer) begin(socket net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.MaxConnections > 0 && len(s.conns) >= s.MaxConnections {
-		_ = conn.Close()
+		_ = socket.Close()
 		return
 	}
-	s.conns[conn] = struct{}{}
-	s.serving.Go(func() { s.serve(conn) })
+	s.conns[socket] = struct{}{}
+	s.serving.Go(func() { s.serve(socket) })
 }
 
-func (s *transServer) serve(conn net.Conn) {
-	defer s.end(conn)
-	defer s.recoverPanic(conn)
-	impatient := time.AfterFunc(s.HandshakeTimeout, func() { _ = conn.Close() })
+func (s *transServer) serve(socket net.Conn) {
+	defer s.end(socket)
+	defer s.recoverPanic(socket)
+	impatient := time.AfterFunc(s.HandshakeTimeout, func() { _ = socket.Close() })
+	defer impatient.Stop()
+	conn, err := s.encrypt(socket)
+	if err != nil {
+		s.Logger.Debug("a TLS handshake failed", "peer", socket.RemoteAddr().String(), "error", err)
+		return
+	}
+	defer conn.Close() // unlike its socket it says goodbye
+	if s.Prepare != nil {
+		conn = s.Prepare(conn)
+	}
 	ctx, err := s.handler.OnActive(context.Background(), conn)
 	impatient.Stop()
 	if err != nil {
 		s.Logger.Debug("a connection did not begin with HTTP/2", "peer", conn.RemoteAddr().String(), "error", err)
 		return
 	}
+	s.serveActive(ctx, conn)
+}
+
+// serveActive serves a connection that the handler has taken.
+func (s *transServer) serveActive(ctx context.Context, conn net.Conn) {
 	defer s.handler.OnInactive(ctx, conn)
 	if s.Begin != nil {
 		if err := s.Begin(ctx); err != nil {

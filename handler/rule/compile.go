@@ -84,6 +84,9 @@ func (b *builder) build() {
 		b.program.cluster = b.typed("cluster", b.rule.Cluster, types.StringType)
 		b.knownCluster(b.program.cluster)
 	}
+	if b.rule.Affinity != "" {
+		b.program.affinity = b.typed("affinity", b.rule.Affinity, types.StringType)
+	}
 	b.metadata()
 	b.sets()
 	b.program.clears = b.paths("clear", b.rule.Clear, b.clearable)
@@ -111,7 +114,7 @@ func (b *builder) combinations() {
 	if r.Name == "" {
 		b.addf("name", "it is missing")
 	}
-	if !r.changes() && !r.Drop && r.Reject == nil && r.Cluster == "" && r.Metadata.empty() {
+	if !r.changes() && !r.Drop && r.Reject == nil && r.Cluster == "" && r.Affinity == "" && r.Metadata.empty() {
 		b.add(&Error{Problem: "the rule does nothing", Hint: "give it metadata, cluster, set, clear, redact, drop or reject"})
 	}
 	for _, action := range []struct {
@@ -130,6 +133,9 @@ func (b *builder) combinations() {
 			Field: "cluster", Problem: fmt.Sprintf("the call has its cluster already at %s", r.On),
 			Hint: "it can be chosen at start and request",
 		})
+	}
+	if r.Affinity != "" && r.On != filter.AtRequest {
+		b.addf("affinity", "it is of the first request")
 	}
 	if !r.Metadata.empty() && r.On == filter.AtResponse {
 		b.add(&Error{

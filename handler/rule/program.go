@@ -23,6 +23,7 @@ type program struct {
 	schema    *schema
 	condition *expression // nil for none
 	cluster   *expression // nil for none
+	affinity  *expression // nil for none
 	removes   []string
 	metadata  []metadataValue
 	sets      []assignment
@@ -82,6 +83,7 @@ type run struct {
 	activation
 	// What the expressions have been evaluated to, in the program's order.
 	cluster  string
+	affinity string
 	metadata []string
 	sets     []protoreflect.Value
 	reason   string
@@ -156,6 +158,13 @@ func (p *program) evaluateSent(r *run) error {
 		}
 		r.cluster = string(name)
 	}
+	if p.affinity != nil {
+		key, err := eval1[types.String](p.affinity, &r.activation)
+		if err != nil {
+			return err
+		}
+		r.affinity = string(key)
+	}
 	for i := range p.metadata {
 		m := &p.metadata[i]
 		v, err := m.value.eval(&r.activation)
@@ -178,6 +187,9 @@ func (p *program) send(r *run) error {
 	}
 	if err := p.sendMetadata(r); err != nil && !errors.Is(err, filter.ErrSent) {
 		return err // not a stream whose chain does not await the first message
+	}
+	if p.affinity != nil {
+		_ = r.call.SetAffinity(r.affinity) // too late, it makes no difference
 	}
 	if p.cluster == nil {
 		return nil

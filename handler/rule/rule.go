@@ -20,6 +20,10 @@ type Rule struct {
 	// Clusters are the names of the clusters that there are, for Cluster to be
 	// checked where it is a text; nil if they are not known.
 	Clusters []string
+	// Affinity is a string, what the call has in common with others that are to go
+	// to the same instance, as Call.SetAffinity of package filter has it; at
+	// request. It is not asked for any but the first message.
+	Affinity string
 	// Set has values for fields of the message, by paths such as "a.b.c".
 	// Messages on the way are created. null clears a field that is a message.
 	Set map[string]string
@@ -63,7 +67,7 @@ const MaxValue = 4096
 // account of the first message of a request. It does that in a client stream
 // only if the chain of its filter has been told to AwaitFirst.
 func (r *Rule) AwaitsFirst() bool {
-	return r.On == filter.AtRequest && (r.Cluster != "" || !r.Metadata.empty())
+	return r.On == filter.AtRequest && (r.Cluster != "" || r.Affinity != "" || !r.Metadata.empty())
 }
 
 // onMessages reports whether there is a message when the rule is asked.

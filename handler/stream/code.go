@@ -6,7 +6,7 @@ import "strconv"
 // https://github.com/grpc/grpc/blob/master/doc/statuscodes.md.
 type Code uint32
 
-// The status codes that the proxy itself answers with.
+// The status codes that the proxy itself answers with, or tells apart.
 const (
 	OK                Code = 0
 	Canceled          Code = 1
@@ -17,6 +17,7 @@ const (
 	Unimplemented     Code = 12
 	Internal          Code = 13
 	Unavailable       Code = 14
+	DataLoss          Code = 15
 	Unauthenticated   Code = 16
 )
 

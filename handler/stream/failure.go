@@ -32,6 +32,8 @@ const (
 	// TooManyStreams: the client's connection has more open calls than the
 	// configured limit.
 	TooManyStreams Reason = "too-many-streams"
+	// Overloaded: the cluster has as many calls as it may, under way or waiting.
+	Overloaded Reason = "overloaded"
 	// DeadlinePassed: the client's deadline passed before the backend answered.
 	DeadlinePassed Reason = "deadline"
 	// RouteTimeout: the route's own limit on the call's duration passed.
@@ -40,7 +42,7 @@ const (
 	ClientCanceled Reason = "client-cancelled"
 	// Shutdown: the proxy is stopping and the grace time is over.
 	Shutdown Reason = "shutdown"
-	// Rejected: a filter rejected the call.
+	// Rejected: a filter or a director rejected the call.
 	Rejected Reason = "rejected"
 	// MessageDropped: a filter dropped the one message that the call must have.
 	MessageDropped Reason = "message-dropped"

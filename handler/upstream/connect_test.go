@@ -55,7 +55,7 @@ func TestConnectingIsBounded(t *testing.T) {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	run(t, Options{ConnectTimeout: time.Second}, &fakeBackend{begin: silent}, func(t *testing.T, f *fixture) {
+	run(t, rules{Options: Options{ConnectTimeout: time.Second}}, &fakeBackend{begin: silent}, func(t *testing.T, f *fixture) {
 		begun := time.Now()
 		_, err := f.get(t.Context())
 		require.ErrorContains(t, err, "timeouts.connect")
@@ -218,7 +218,7 @@ func TestCloseWaitsForADialUnderWay(t *testing.T) {
 
 func TestInstanceThatGoesAndComesIsLoggedOnceEach(t *testing.T) {
 	var lines syncBuffer
-	opts := Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))}
+	opts := rules{Options: Options{Logger: slog.New(slog.NewTextHandler(&lines, nil))}}
 	run(t, opts, &fakeBackend{}, func(t *testing.T, f *fixture) {
 		f.acquire(t).Release()
 		f.backend.fail(errRefused)

@@ -11,7 +11,7 @@ import (
 func TestDialNet(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	nc, err := DialNet(t.Context(), ln.Addr().String())
+	nc, err := DialNet(t.Context(), Peer{Address: ln.Addr().String()})
 	require.NoError(t, err)
 	require.NoError(t, nc.Close())
 	require.NoError(t, ln.Close())
@@ -19,7 +19,7 @@ func TestDialNet(t *testing.T) {
 	path := t.TempDir() + "/s.sock"
 	ln, err = net.Listen("unix", path)
 	require.NoError(t, err)
-	nc, err = DialNet(t.Context(), "unix://"+path)
+	nc, err = DialNet(t.Context(), Peer{Address: "unix://" + path})
 	require.NoError(t, err)
 	require.NoError(t, nc.Close())
 	require.NoError(t, ln.Close())
@@ -43,7 +43,7 @@ func TestDialErrors(t *testing.T) {
 		"given up":       {over, ln.Addr().String(), "connect: operation was canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := DialNet(test.ctx, test.address)
+			_, err := DialNet(test.ctx, Peer{Address: test.address})
 			require.EqualError(t, err, test.want)
 		})
 	}

@@ -14,6 +14,8 @@ var ErrNotTaken = errors.New("the connection takes no stream")
 
 var (
 	errPoolClosed     = errors.New("the proxy is shutting down")
+	errForgotten      = errors.New("the instance has gone")
+	errOverloaded     = errors.New("too many calls wait for a connection (limits.pending of the cluster)")
 	errRetired        = errors.New("the connection went away as it was opened")
 	errStuck          = errors.New("the backend's answer could not be read")
 	errConnectTimeout = errors.New("timed out (timeouts.connect)")
@@ -26,4 +28,14 @@ func Unreachable(cluster, address string, err error) *stream.Failure {
 		Reason: stream.BackendUnreachable, Code: stream.Unavailable, Unprocessed: true,
 		Message: fmt.Sprintf("cluster %q: instance %s: %v", cluster, address, err),
 	}
+}
+
+// failureOf is the end of a call that the pool has no connection for, because of
+// err.
+func failureOf(cluster, address string, err error) *stream.Failure {
+	f := Unreachable(cluster, address, err)
+	if errors.Is(err, errOverloaded) {
+		f.Reason = stream.Overloaded
+	}
+	return f
 }

@@ -28,12 +28,12 @@ type fakeBackend struct {
 	conns []*fakeConn
 }
 
-func (b *fakeBackend) dial(ctx context.Context, _ string, ev Events) (Transport, int64, error) {
+func (b *fakeBackend) dial(ctx context.Context, to Peer, ev Events) (Transport, int64, error) {
 	b.mu.Lock()
 	b.dials++
 	begin, limit := b.begin, b.limit
 	b.mu.Unlock()
-	c := &fakeConn{ev: ev}
+	c := &fakeConn{ev: ev, peer: to}
 	if begin != nil {
 		if err := begin(ctx, c); err != nil {
 			return nil, 0, err
@@ -73,7 +73,8 @@ func (b *fakeBackend) all() []*fakeConn {
 
 // fakeConn is a connection that ends when it is told to.
 type fakeConn struct {
-	ev Events
+	ev   Events
+	peer Peer
 
 	mu     sync.Mutex
 	leaves bool // GOAWAY has come
@@ -137,26 +138,38 @@ type fixture struct {
 	backend *fakeBackend
 }
 
-func newFixture(t testing.TB, opts Options, b *fakeBackend) *fixture {
-	if opts.ConnectTimeout == 0 {
-		opts.ConnectTimeout = math.MaxInt64
+func newFixture(t testing.TB, o rules, b *fakeBackend) *fixture {
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = math.MaxInt64
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	f := &fixture{Pool: New(opts, b.dial), backend: b}
+	f := &fixture{Pool: New(o.Options, b.dial), backend: b}
+	if o.cluster != nil {
+		f.Configure("c", *o.cluster)
+	}
 	t.Cleanup(f.Close)
 	return f
 }
 
+// rules are what a fixture's pool works by.
+type rules struct {
+	Options
+	cluster *ClusterOptions // nil: the cluster is not configured
+}
+
 // run makes a test with a clock of its own, on which time passes when all its
 // goroutines wait.
-func run(t *testing.T, opts Options, b *fakeBackend, test func(t *testing.T, f *fixture)) {
-	synctest.Test(t, func(t *testing.T) { test(t, newFixture(t, opts, b)) })
+func run(t *testing.T, o rules, b *fakeBackend, test func(t *testing.T, f *fixture)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newFixture(t, o, b)) })
 }
 
 // upTo allows the cluster of the tests so many connections.
-func upTo(conns int) Options { return Options{Connections: map[string]int{"c": conns}} }
+func upTo(conns int) rules { return by(ClusterOptions{Connections: conns, Idle: -1}) }
+
+// by has the cluster of the tests follow these rules.
+func by(o ClusterOptions) rules { return rules{cluster: &o} }
 
 func (f *fixture) get(ctx context.Context) (*Conn, error) { return f.Acquire(ctx, "c", "address") }
 

@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,30 +13,40 @@ import (
 
 // instance keeps the connections to one address.
 type instance struct {
-	cluster string
+	cluster *cluster
 	address string
-	max     int
 	pool    *Pool
 
 	// ready is replaced, never changed, so that picking needs no lock.
 	ready   atomic.Pointer[[]*Conn]
 	waiting atomic.Int64 // the length of line
+	// usualLimit is how many streams the backend has allowed last.
+	usualLimit atomic.Int64
 
-	mu      sync.Mutex
-	all     map[*Conn]struct{} // ready, and retired ones that have not ended
-	line    []*place           // the calls that wait, the first of them for changed
-	changed chan struct{}      // closed and replaced when that one may find a connection
-	attempt *attempt           // to connect, the one under way, nil for none
-	failed  error              // why the last attempt failed, nil if it did not
-	retryAt time.Time
-	closed  bool
+	mu       sync.Mutex
+	all      map[*Conn]struct{} // ready, and retired ones that have not ended
+	line     []*place           // the calls that wait, the first of them for changed
+	changed  chan struct{}      // closed and replaced when that one may find a connection
+	attempts []*attempt         // to connect, those under way
+	failed   error              // why the last attempt failed, nil if it did not
+	retryAt  time.Time
+	dials    int64 // attempts so far
+	failures int64 // those that failed
+	wasted   int64 // connections that went before they carried a stream
+	closed   bool
+	tls      *tls.Config // of new connections; nil: plaintext
+	gone     bool        // the cluster has it no longer
+	removed  bool        // and nor has the pool
 }
 
-func newInstance(key instanceKey, maxConns int, pool *Pool) *instance {
-	return &instance{
-		cluster: key.cluster, address: key.address, max: maxConns, pool: pool,
+// newInstance needs the pool's mu.
+func newInstance(c *cluster, address string, pool *Pool) *instance {
+	in := &instance{
+		cluster: c, address: address, pool: pool, gone: !c.keeps(address), tls: c.encryption(address),
 		all: make(map[*Conn]struct{}), changed: make(chan struct{}),
 	}
+	in.usualLimit.Store(math.MaxInt64)
+	return in
 }
 
 // busyStreams is how many open streams make a connection busy, so that another
@@ -43,16 +55,19 @@ func newInstance(key instanceKey, maxConns int, pool *Pool) *instance {
 const busyStreams = 50
 
 // acquire returns a connection with one stream reserved on it. It blocks while
-// there is no connection, or none that the backend allows another stream on.
+// there is no connection, or none that another stream is allowed on.
 func (in *instance) acquire(ctx context.Context) (*Conn, error) {
 	if c := in.tryAcquire(); c != nil {
 		return c, nil
 	}
-	p := in.join()
+	p, err := in.join()
+	if err != nil {
+		return nil, err
+	}
 	defer in.quit(p)
 	select {
 	case <-p.turn:
-		return in.await(ctx)
+		return in.await(ctx, p)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -68,33 +83,41 @@ func (in *instance) tryAcquire() *Conn {
 }
 
 // await is acquire for the first in the line.
-func (in *instance) await(ctx context.Context) (*Conn, error) {
-	var a *attempt // the one that was waited for last
-	for wasted := 0; ; {
+func (in *instance) await(ctx context.Context, p *place) (*Conn, error) {
+	for {
 		changed := in.nextChange() // before looking, so that no change is missed
 		if c := in.pick(); c != nil {
 			return c, nil
 		}
-		if a.wasted() {
-			wasted++
-		}
-		if wasted == openAttempts {
-			return nil, errRetired
-		}
-		var err error
-		if a, err = in.connect(); err != nil && in.connections() == 0 {
+		if err := in.seek(p); err != nil {
 			return nil, err
 		}
 		select {
-		case <-a.ended():
-			if a.err != nil && in.connections() == 0 {
-				return nil, a.err
-			}
 		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// seek opens what the line needs, or says why the first in it waits in vain: an
+// attempt has failed since it came and no other is under way, say.
+func (in *instance) seek(p *place) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	alone := in.connections() == 0 && len(in.attempts) == 0
+	switch {
+	case in.closed:
+		return errPoolClosed
+	case in.wasted-p.wasted >= openAttempts:
+		return errRetired
+	case alone && in.failed != nil && in.failures > p.failures:
+		return in.failed
+	}
+	if err := in.expand(); alone {
+		return err
+	}
+	return nil
 }
 
 func (in *instance) nextChange() <-chan struct{} {
@@ -123,24 +146,33 @@ func (in *instance) wake() {
 // returns nil if none does. Where even that one is busy it has another opened
 // in the background.
 func (in *instance) pick() *Conn {
-	ready := in.ready.Load()
-	if ready == nil {
-		return nil
+	o := in.cluster.options.Load()
+	limit := o.streams()
+	for {
+		ready := in.readyConns()
+		best, load := leastBusy(ready, limit)
+		if best == nil {
+			return nil
+		}
+		if !best.reserve(limit) {
+			continue // others were faster
+		}
+		if load >= busyStreams && len(ready) < o.connections() {
+			in.widen()
+		}
+		return best
 	}
-	var best *Conn
-	var load int64
-	for _, c := range *ready {
-		if n := c.streams.Load(); n < c.limit.Load() && (best == nil || n < load) {
+}
+
+// leastBusy returns the connection with the fewest streams that takes one more,
+// and how many it has; nil if none does.
+func leastBusy(conns []*Conn, limit int64) (best *Conn, load int64) {
+	for _, c := range conns {
+		if n := c.streams.Load(); n < c.most(limit) && (best == nil || n < load) {
 			best, load = c, n
 		}
 	}
-	if best == nil || !best.reserve() {
-		return nil
-	}
-	if load >= busyStreams && len(*ready) < in.max {
-		_, _ = in.connect() // if that fails there is still this one
-	}
-	return best
+	return best, load
 }
 
 // isDown reports whether there is no connection because the last attempt has
@@ -153,30 +185,58 @@ func (in *instance) isDown() bool {
 	down := in.failed != nil
 	in.mu.Unlock()
 	if down {
-		_, _ = in.connect() // if that fails, it is down
+		in.widen()
 	}
 	return down
 }
 
-// connections is how many there are that take new streams.
-func (in *instance) connections() int {
+// readyConns returns the connections that take new streams. The slice is
+// read-only.
+func (in *instance) readyConns() []*Conn {
 	if ready := in.ready.Load(); ready != nil {
-		return len(*ready)
+		return *ready
 	}
-	return 0
+	return nil
 }
 
-// add lists a new connection. Its transport may have told of its end already:
-// one that is over is not listed at all, one that is retired is only watched.
+// connections is how many there are that take new streams.
+func (in *instance) connections() int { return len(in.readyConns()) }
+
+// reconsider takes in that the cluster's options, or its instances, may have
+// changed: connections that are no longer as they are to be are retired. New ones are
+// encrypted with config.
+func (in *instance) reconsider(keep bool, config *tls.Config) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.gone, in.tls = !keep, config
+	in.retryAt = time.Time{} // it may go well now
+	for _, c := range in.list() {
+		if in.gone || c.tls != config {
+			in.leaveReady(c)
+		}
+	}
+	in.noteChange()
+}
+
+// remove takes the instance out of use for good, if the cluster has it no longer
+// and nothing is left of it.
+func (in *instance) remove() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.gone || len(in.all)+len(in.attempts)+len(in.line) > 0 {
+		return false
+	}
+	in.removed = true
+	return true
+}
+
+// lose takes a connection out of use whose transport is to take no new streams.
 // It needs mu.
-func (in *instance) add(c *Conn) {
-	if c.over {
-		return
+func (in *instance) lose(c *Conn) {
+	if !c.retired.Load() && c.opened.Load() == 0 && c.listed(in) {
+		in.wasted++
 	}
-	in.all[c] = struct{}{}
-	if !c.retired.Load() {
-		in.setReady(append(in.list(), c))
-	}
+	in.leaveReady(c)
 }
 
 // forget lets go of a connection that is over.
@@ -184,11 +244,11 @@ func (in *instance) forget(c *Conn) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	c.over = true
-	in.leaveReady(c)
+	in.lose(c)
 	delete(in.all, c)
 }
 
-// leaveReady needs mu.
+// leaveReady retires a connection. It needs mu.
 func (in *instance) leaveReady(c *Conn) {
 	c.retired.Store(true)
 	in.setReady(slices.DeleteFunc(in.list(), func(other *Conn) bool { return other == c }))
@@ -197,11 +257,8 @@ func (in *instance) leaveReady(c *Conn) {
 
 // list returns a copy of the ready connections that append may grow.
 func (in *instance) list() []*Conn {
-	ready := in.ready.Load()
-	if ready == nil {
-		return nil
-	}
-	return append(make([]*Conn, 0, len(*ready)+1), *ready...)
+	ready := in.readyConns()
+	return append(make([]*Conn, 0, len(ready)+1), ready...)
 }
 
 func (in *instance) setReady(conns []*Conn) { in.ready.Store(&conns) }

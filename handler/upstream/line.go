@@ -7,24 +7,44 @@ import "slices"
 // so that they are served in the order in which they came.
 type place struct {
 	turn chan struct{} // closed when the place is the first
+	// failures and wasted are how many attempts had failed when the place was
+	// taken, and how many connections had gone unused when its turn came.
+	failures, wasted int64
 }
 
-// join takes a place at the end of the line.
-func (in *instance) join() *place {
+// join takes a place at the end of the line, and opens a connection for it if
+// those that are on their way are not enough for so many.
+func (in *instance) join() (*place, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.waiting.Add(1)
-	p := &place{turn: make(chan struct{})}
-	if in.line = append(in.line, p); len(in.line) == 1 {
-		close(p.turn)
+	if in.removed {
+		return nil, errForgotten
 	}
-	return p
+	if !in.cluster.mayWait() {
+		return nil, errOverloaded
+	}
+	in.waiting.Add(1)
+	p := &place{turn: make(chan struct{}), failures: in.failures}
+	if in.line = append(in.line, p); len(in.line) == 1 {
+		in.callFirst()
+	} else {
+		_ = in.expand() // the first will see
+	}
+	return p, nil
+}
+
+// callFirst tells the first in the line that it is. It needs mu.
+func (in *instance) callFirst() {
+	first := in.line[0]
+	first.wasted = in.wasted
+	close(first.turn)
 }
 
 // quit gives up a place, wherever it is.
 func (in *instance) quit(p *place) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	in.cluster.waiting.Add(-1)
 	in.waiting.Add(-1)
 	if in.line[0] != p {
 		i := slices.Index(in.line, p)
@@ -33,6 +53,6 @@ func (in *instance) quit(p *place) {
 	}
 	in.line[0] = nil
 	if in.line = in.line[1:]; len(in.line) > 0 {
-		close(in.line[0].turn)
+		in.callFirst()
 	}
 }

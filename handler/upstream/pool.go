@@ -17,9 +17,6 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// IdleTimeout is how long a connection is kept without a call; 0: for ever.
 	IdleTimeout time.Duration
-	// Connections is how many connections an instance of a cluster gets at
-	// most, by cluster name. A cluster that is not named gets one.
-	Connections map[string]int
 	// Logger is told when an instance goes down and when it is back. Default
 	// slog.Default().
 	Logger *slog.Logger
@@ -39,8 +36,10 @@ type Pool struct {
 	// can look into it without a lock.
 	instances atomic.Pointer[map[instanceKey]*instance]
 
-	mu     sync.Mutex // held to replace instances
-	closed bool
+	mu       sync.Mutex // held to replace instances, and taken before an instance's
+	clusters map[string]*cluster
+	sweeping bool
+	closed   bool
 }
 
 type instanceKey struct{ cluster, address string }
@@ -52,7 +51,7 @@ func New(opts Options, dial Dial) *Pool {
 		opts.Logger = slog.Default()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Pool{opts: opts, dial: dial, ctx: ctx, cancel: cancel}
+	p := &Pool{opts: opts, dial: dial, ctx: ctx, cancel: cancel, clusters: make(map[string]*cluster)}
 	p.instances.Store(new(map[instanceKey]*instance))
 	return p
 }
@@ -91,18 +90,24 @@ const openAttempts = 4
 
 // Acquire returns a connection to address with one stream reserved on it, for
 // Conn.Release to give back. It blocks, until ctx ends, while there is no
-// connection or none that the backend allows another stream on. The error is a
-// *stream.Failure made by Unreachable.
+// connection or none that another stream is allowed on. The error is a
+// *stream.Failure made by Unreachable, or of reason overloaded if too many calls
+// wait already.
 func (p *Pool) Acquire(ctx context.Context, cluster, address string) (*Conn, error) {
-	in, err := p.instance(cluster, address)
-	if err != nil {
-		return nil, Unreachable(cluster, address, err)
+	for {
+		in, err := p.instance(cluster, address)
+		if err != nil {
+			return nil, failureOf(cluster, address, err)
+		}
+		c, err := in.acquire(ctx)
+		switch {
+		case err == nil:
+			return c, nil
+		case errors.Is(err, errForgotten): // just now; there will be another
+		default:
+			return nil, failureOf(cluster, address, err)
+		}
 	}
-	c, err := in.acquire(ctx)
-	if err != nil {
-		return nil, Unreachable(cluster, address, err)
-	}
-	return c, nil
 }
 
 // TryAcquire is Acquire for those who cannot wait. It returns nil where Acquire
@@ -144,10 +149,12 @@ func (p *Pool) instance(cluster, address string) (*instance, error) {
 	if in = present[key]; in != nil {
 		return in, nil
 	}
-	if len(present) == 0 {
+	if !p.sweeping {
+		p.sweeping = true
 		p.running.Go(p.sweepUntilClosed) // ends with p.ctx
 	}
-	in = newInstance(key, max(1, p.opts.Connections[cluster]), p)
+	c := p.cluster(cluster)
+	in = newInstance(c, address, p)
 	next := make(map[instanceKey]*instance, len(present)+1)
 	maps.Copy(next, present)
 	next[key] = in
@@ -157,24 +164,6 @@ func (p *Pool) instance(cluster, address string) (*instance, error) {
 
 func (p *Pool) all() []*instance {
 	return slices.Collect(maps.Values(*p.instances.Load()))
-}
-
-// Stats counts what is open to backends.
-type Stats struct {
-	Connections int   // that take new streams
-	Streams     int64 // on those, and on others that are to end with their streams
-}
-
-// Stats returns the present figures.
-func (p *Pool) Stats() Stats {
-	var s Stats
-	for _, in := range p.all() {
-		s.Connections += in.connections()
-		for _, c := range in.everyConn() {
-			s.Streams += c.streams.Load()
-		}
-	}
-	return s
 }
 
 // Close ends all connections, and with them all streams, refuses new ones, and

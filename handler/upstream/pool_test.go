@@ -40,7 +40,7 @@ func TestBusyInstancesGetMoreConnectionsUpToTheLimit(t *testing.T) {
 }
 
 func TestClusterThatIsNotNamedGetsOneConnection(t *testing.T) {
-	run(t, Options{}, &fakeBackend{}, func(t *testing.T, f *fixture) {
+	run(t, rules{}, &fakeBackend{}, func(t *testing.T, f *fixture) {
 		for range 2 * busyStreams {
 			defer f.acquire(t).Release()
 		}

@@ -60,7 +60,7 @@ func TestConnectionThatNobodyReadsIsEnded(t *testing.T) {
 }
 
 func TestIdleConnectionIsClosed(t *testing.T) {
-	run(t, Options{IdleTimeout: time.Minute}, &fakeBackend{}, func(t *testing.T, f *fixture) {
+	run(t, rules{Options: Options{IdleTimeout: time.Minute}}, &fakeBackend{}, func(t *testing.T, f *fixture) {
 		c := f.acquire(t)
 		far := f.backend.all()[0]
 		time.Sleep(time.Hour)
@@ -76,7 +76,7 @@ func TestIdleConnectionIsClosed(t *testing.T) {
 }
 
 func TestConnectionsStayWithoutAnIdleTimeout(t *testing.T) {
-	run(t, Options{}, &fakeBackend{}, func(t *testing.T, f *fixture) {
+	run(t, rules{}, &fakeBackend{}, func(t *testing.T, f *fixture) {
 		f.acquire(t).Release()
 		time.Sleep(24 * time.Hour)
 		require.NoError(t, f.backend.all()[0].closed())

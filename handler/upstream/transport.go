@@ -1,6 +1,9 @@
 package upstream
 
-import "context"
+import (
+	"context"
+	"crypto/tls"
+)
 
 // Transport is one HTTP/2 connection to an instance, as a Dial made it. The
 // pool owns it: it is closed once, or more than once, unless its Events have
@@ -20,14 +23,24 @@ type Transport interface {
 	Close(cause error)
 }
 
-// Dial opens a connection to address, and returns once the backend's SETTINGS
+// Peer is whom a Dial connects to.
+type Peer struct {
+	// Address is "host:port" or "unix:///path/to/socket".
+	Address string
+	// TLS encrypts the connection; nil: plaintext. Its GetConfigForClient, if set,
+	// returns the one that holds at present, as it does for servers; it is called
+	// with nil. An empty ServerName stands for the host of Address.
+	TLS *tls.Config
+}
+
+// Dial opens a connection to an instance, and returns once the backend's SETTINGS
 // are in force. ctx bounds that and nothing after it: the connection outlives
 // the call that it was opened for. limit is how many streams the backend allows
 // at a time, math.MaxInt64 if it sets no limit.
 //
 // ev is told what becomes of the connection, from the beginning of its life:
 // before Dial returns, too. After an error nothing it is told matters.
-type Dial func(ctx context.Context, address string, ev Events) (t Transport, limit int64, err error)
+type Dial func(ctx context.Context, to Peer, ev Events) (t Transport, limit int64, err error)
 
 // Events is told what becomes of a connection. The methods may be called from
 // anywhere, at any time and repeatedly, and wait for nothing but a short lock.

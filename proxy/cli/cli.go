@@ -71,7 +71,7 @@ Without a command it runs with a demo backend, for trying it out.`,
 	f.addDemoBackend(root)
 	f.addLog(root, "")
 	f.addShutdown(root)
-	root.AddCommand(newServe(a), newCheck(a), newRoutes(a), newDemo(a), newVersion(a))
+	root.AddCommand(newServe(a), newCheck(a), newDiff(a), newRoutes(a), newDemo(a), newVersion(a))
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -46,14 +47,14 @@ and changes nothing, such as "kitexproxy" without arguments.`,
 }
 
 func (a *app) demo(ctx context.Context, f *flags, address string) error {
-	cfg, err := load("")
+	cfg, err := load(ctx, "")
 	if err != nil {
 		return err
 	}
 	if err := f.apply(cfg); err != nil {
 		return err
 	}
-	logger := newLogger(a.stderr, cfg.Log)
+	logger := newLogger(a.stderr, cfg.Log, new(slog.LevelVar))
 	routeKitexLogs(logger)
 	if address == "" {
 		// Without filters of the program: what the demo's own do is known.

@@ -17,12 +17,11 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 )
 
-// newLogger returns the logger that the settings, which are valid, ask for.
-func newLogger(w io.Writer, settings conf.Log) *slog.Logger {
-	var options slog.HandlerOptions
-	var level slog.Level
+// newLogger returns the logger that the settings, which are valid, ask for. level is
+// its level, and can be changed later.
+func newLogger(w io.Writer, settings conf.Log, level *slog.LevelVar) *slog.Logger {
 	_ = level.UnmarshalText([]byte(settings.Level)) // Info if it were not valid
-	options.Level = level
+	options := slog.HandlerOptions{Level: level}
 	if settings.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, &options))
 	}

@@ -15,7 +15,7 @@ import (
 func logged(level string, f func(*kitexLog)) string {
 	var b bytes.Buffer
 	var k kitexLog
-	k.to.Store(newLogger(&b, conf.Log{Level: level, Format: "text"}))
+	k.to.Store(newLogger(&b, conf.Log{Level: level, Format: "text"}, new(slog.LevelVar)))
 	f(&k)
 	_, line, _ := bytes.Cut(b.Bytes(), []byte(" "))
 	return string(line)
@@ -92,7 +92,7 @@ func TestLoggerHasTheLevelsOfTheConfiguration(t *testing.T) {
 	for level, want := range map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
 	} {
-		logger := newLogger(&bytes.Buffer{}, conf.Log{Level: level, Format: "json"})
+		logger := newLogger(&bytes.Buffer{}, conf.Log{Level: level, Format: "json"}, new(slog.LevelVar))
 		assert.True(t, logger.Enabled(context.Background(), want))
 		assert.False(t, logger.Enabled(context.Background(), want-1))
 	}

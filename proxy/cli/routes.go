@@ -28,8 +28,8 @@ others. Without a file it is the built-in configuration.`,
   # what "kitexproxy" without arguments does
   kitexproxy routes`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := load(f.config)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := load(cmd.Context(), f.config)
 			if err != nil {
 				return err
 			}
@@ -52,8 +52,16 @@ func (a *app) routes(cfg *conf.Config) error {
 			fmt.Fprintf(w, "%s\t-\t-\t-\t%s\tnone: answered with UNIMPLEMENTED\n", p.Method, cmp.Or(p.Schema, "-"))
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Method, p.Route, p.Mode, p.Cluster,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Method, routeOf(&p), p.Mode, p.Cluster,
 			cmp.Or(p.Schema, "-"), cmp.Or(strings.Join(p.Filters, "\n\t\t\t\t\t"), "-"))
 	}
 	return w.Flush()
+}
+
+// routeOf names a plan's route, and says when calls take it.
+func routeOf(p *proxy.MethodPlan) string {
+	if p.When == "" {
+		return p.Route
+	}
+	return p.Route + " if " + p.When
 }

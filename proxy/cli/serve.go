@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +21,10 @@ func newServe(a *app) *cobra.Command {
 any. Flags beat the file. With --backend every call has mode: struct, so that
 filters of the program are asked.
 
+When the file changes, and on SIGHUP, it is read again, and calls that begin from
+then on go by it; one that is not valid changes nothing. "kitexproxy diff" shows
+beforehand what would change.
+
 It runs until SIGINT or SIGTERM. Then calls under way may finish, until the
 shutdown timeout is over; a second signal ends it at once.`,
 		Example: `  # every call to one backend
@@ -28,6 +32,9 @@ shutdown timeout is over; a second signal ends it at once.`,
 
   # with a file
   kitexproxy serve -c conf/proxy.yaml
+
+  # with what etcd has, as other proxies do
+  kitexproxy serve -c etcd://127.0.0.1:2379/kitexproxy/edge
 
   # with a file, but at other addresses
   kitexproxy serve -c conf/proxy.yaml --listen :8888 --listen unix:///run/kitexproxy.sock`,
@@ -39,7 +46,7 @@ shutdown timeout is over; a second signal ends it at once.`,
 			return a.serve(cmd.Context(), &f)
 		},
 	}
-	f.addConfig(cmd, "configuration `file`")
+	f.addConfig(cmd, "configuration `file`, or etcd://HOST:PORT/KEY")
 	f.addListen(cmd)
 	f.addBackend(cmd)
 	f.addLog(cmd, "")
@@ -48,41 +55,47 @@ shutdown timeout is over; a second signal ends it at once.`,
 }
 
 func (a *app) serve(ctx context.Context, f *flags) error {
-	cfg, err := load(f.config)
+	src, err := sourceOf(f.config)
 	if err != nil {
 		return err
 	}
-	if err := f.apply(cfg); err != nil {
+	configured := func(ctx context.Context) (*conf.Config, error) {
+		cfg, err := src.read(ctx)
+		if err == nil {
+			err = f.apply(cfg)
+		}
+		return cfg, err
+	}
+	cfg, err := configured(ctx)
+	if err != nil {
 		return err
 	}
-	return a.run(ctx, cfg, func([]net.Addr) {})
+	var level slog.LevelVar
+	logger := newLogger(a.stderr, cfg.Log, &level)
+	routeKitexLogs(logger)
+	hangups, stop := notifyHangups() // one that comes early waits
+	defer stop()
+	var reloading sync.WaitGroup
+	defer reloading.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return a.run(ctx, cfg, logger, func(p *proxy.Proxy) {
+		r := &reloader{proxy: p, name: f.config, follow: src.follow, load: configured, inUse: cfg, level: &level, log: logger}
+		reloading.Go(func() { r.run(ctx, hangups) }) // ends with ctx
+	})
 }
 
-// load reads a file, or takes the built-in configuration if there is none. That
-// says no more than where calls go: as with --backend, filters of the program are
-// asked.
-func load(path string) (*conf.Config, error) {
-	if path != "" {
-		return conf.Load(path)
-	}
-	cfg, err := conf.Parse("the built-in configuration", conf.DefaultYAML())
+// load reads a configuration, or takes the built-in one if name is "".
+func load(ctx context.Context, name string) (*conf.Config, error) {
+	src, err := sourceOf(name)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Default.Mode = conf.ModeStruct
-	return cfg, nil
+	return src.read(ctx)
 }
 
-// run runs a proxy until ctx ends and calls ready with its addresses once it
-// answers calls.
-func (a *app) run(ctx context.Context, cfg *conf.Config, ready func([]net.Addr)) error {
-	logger := newLogger(a.stderr, cfg.Log)
-	routeKitexLogs(logger)
-	return a.runProxy(ctx, cfg, logger, ready)
-}
-
-// runProxy is run with a logger that is set up already.
-func (a *app) runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func([]net.Addr)) error {
+// run runs a proxy until ctx ends, and calls ready once it answers calls.
+func (a *app) run(ctx context.Context, cfg *conf.Config, logger *slog.Logger, ready func(*proxy.Proxy)) error {
 	if ctx.Err() != nil {
 		return nil // told to stop before it has started
 	}
@@ -95,7 +108,7 @@ func (a *app) runProxy(ctx context.Context, cfg *conf.Config, logger *slog.Logge
 	go func() { ended <- p.Run(ctx) }() // ends with ctx
 	select {
 	case <-p.Ready():
-		ready(p.Addrs())
+		ready(p)
 		return <-ended
 	case err := <-ended:
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

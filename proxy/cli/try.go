@@ -4,32 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/proxy"
 	"github.com/kitexproxy/kitexproxy/proxy/demo"
 )
 
 // try runs the built-in configuration with the demo backend behind it.
 func (a *app) try(ctx context.Context, f *flags) error {
-	cfg, err := load("")
+	cfg, err := load(ctx, "")
 	if err != nil {
 		return err
 	}
 	if err := f.apply(cfg); err != nil {
 		return err
 	}
-	logger := newLogger(a.stderr, cfg.Log)
+	logger := newLogger(a.stderr, cfg.Log, new(slog.LevelVar))
 	routeKitexLogs(logger)
 	backend, err := startDemoBackend(cfg, f.demoBackend)
 	if err != nil {
 		return err
 	}
 	defer backend.Stop()
-	return a.runProxy(ctx, cfg, logger, func(addrs []net.Addr) { a.printCalls(addrs, backend.Addr()) })
+	return a.run(ctx, cfg, logger, func(p *proxy.Proxy) { a.printCalls(p.Addrs(), backend.Addr()) })
 }
 
 // startDemoBackend starts the demo backend where the configuration expects it,

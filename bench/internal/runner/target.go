@@ -46,6 +46,7 @@ var Targets = []Target{
 	{Name: "direct"},
 	{Name: "kitexproxy", Command: kitexproxy, Built: true},
 	{Name: "kitexproxy-kitex", Command: kitexproxyKitex, Built: true},
+	{Name: "routed", Command: routed, Built: true},
 	{Name: "struct-read", Command: typed("read")},
 	{Name: "struct-change", Command: typed("change")},
 	{Name: "dynamic-rule", Command: dynamicRule, Built: true},
@@ -85,6 +86,42 @@ func kitexproxyKitex(p Proxy) ([]string, error) {
 	}
 	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
 }
+
+// routedConf has the calls go by the last of almost 10,000 routes of all kinds, to a cluster with everything that a call's
+// way is asked for: balancing by what is under way, ejection, active checks, a slow start, limits, rules of the pool.
+var routedConf = template.Must(template.New("routed.yaml").Parse(`listeners:
+  - address: {{.Listen}}
+clusters:
+  backend:
+    instances:
+      - {{.Backend}}
+    balance: least_active
+    health:
+      check: {interval: 1s}
+      eject: {consecutive: 5, failure_percent: 50}
+      slow_start: 1s
+    limits: {calls: 100000, pending: 10000}
+    pool: {ttl: 1h, streams_per_connection: 10000}
+routes:
+{{- range $i, $_ := .Others}}
+  - {match: {service: other.v1.Service{{$i}}}, cluster: backend}
+  - {match: {method: /other.v1.More{{$i}}/Call}, cluster: backend}
+  - {match: {package: other.p{{$i}}}, cluster: backend}
+  - {match: {authority: host{{$i}}.example.com}, cluster: backend}
+{{- end}}
+  - {match: {service: bench.Bench}, cluster: backend}
+`))
+
+func routed(p Proxy) ([]string, error) {
+	path, err := p.write(routedConf)
+	if err != nil {
+		return nil, err
+	}
+	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
+}
+
+// Others is as many as a file of routes has of each kind.
+func (Proxy) Others() []struct{} { return make([]struct{}, 2499) }
 
 func mwitkow(p Proxy) ([]string, error) {
 	return p.goProgram([]string{p.Self, "mwitkow", "-listen", p.Listen, "-backend", p.Backend}), nil

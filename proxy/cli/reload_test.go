@@ -1,0 +1,198 @@
+package cli_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// following is a run of serve with a file that changes.
+type following struct {
+	*program
+	path    string
+	address string
+	backend string
+}
+
+func startFollowing(t *testing.T) *following {
+	t.Helper()
+	f := &following{backend: startBackend(t)}
+	f.path = writeFile(t, f.config(""))
+	f.program = start(t, "serve", "-c", f.path)
+	f.address = f.program.address(t)
+	checkCalls(t, f.address)
+	return f
+}
+
+// config is a configuration that sends calls to the backend, and more.
+func (f *following) config(more string) string { return configFor(f.backend, more) }
+
+func configFor(backend, more string) string {
+	return fmt.Sprintf("listeners:\n  - address: 127.0.0.1:0\nclusters:\n  echo:\n    instances: ['%s']\ndefault:\n  cluster: echo\n%s", backend, more)
+}
+
+// awaitNew waits for a line of the log behind what there was.
+func (f *following) awaitNew(t *testing.T, before, pattern string) string {
+	t.Helper()
+	// Quantifiers are greedy: the pattern stands behind all that was.
+	return f.stderr.await(t, `(?s)^.{`+fmt.Sprint(len(before)%1000)+`}(?:.{1000}){`+fmt.Sprint(len(before)/1000)+`}.*?(`+pattern+`)`)
+}
+
+// replace puts another file in the place of the first, as most editors do.
+func (f *following) replace(t *testing.T, content string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(f.path+"~", []byte(content), 0o600))
+	require.NoError(t, os.Rename(f.path+"~", f.path))
+}
+
+// edit writes to the file that is there.
+func (f *following) edit(t *testing.T, content string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(f.path, []byte(content), 0o600))
+}
+
+func TestServeFollowsItsFile(t *testing.T) {
+	f := startFollowing(t)
+	nobody := "unix://" + filepath.Join(t.TempDir(), "nobody.sock")
+	for name, write := range map[string]func(*testing.T, string){"renamed": f.replace, "in place": f.edit} {
+		t.Run(name, func(t *testing.T) {
+			before := f.stderr.String()
+			write(t, configFor(nobody, ""))
+			f.awaitNew(t, before, `msg=reloaded configuration=\S+ changes=1\n`)
+			code, _, _ := run(t, "demo", "--proxy", f.address)
+			assert.NotZero(t, code, "calls go to the instance that is not there")
+
+			before = f.stderr.String()
+			write(t, f.config(""))
+			f.awaitNew(t, before, `msg=reloaded configuration=\S+ changes=1\n`)
+			checkCalls(t, f.address)
+		})
+	}
+}
+
+func TestServeReloadsOnSIGHUP(t *testing.T) {
+	f := startFollowing(t)
+	before := f.stderr.String()
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	f.awaitNew(t, before, `msg=reloaded configuration=\S+ changes=0\n`)
+	checkCalls(t, f.address)
+}
+
+func TestABadFileChangesNothing(t *testing.T) {
+	f := startFollowing(t)
+	for name, test := range map[string]struct{ content, says string }{
+		"unknown key": {f.config("timouts: {connect: 1s}\n"), f.path + `:8:\d+: timouts: unknown key; did you mean .+timeouts`},
+		"bad value":   {f.config("timeouts: {connect: soon}\n"), f.path + `:8:\d+: timeouts\.connect: `},
+		"syntax":      {f.config("timeouts: {\n"), f.path + `:8:\d+: `},
+		"a mode without types": {
+			f.config("routes:\n  - match: {service: a.B}\n    cluster: echo\n    mode: struct\n"), `routes\[0\]: mode: struct: this program has no types for service a\.B`,
+		},
+		"a listener in use": {
+			strings.Replace(f.config(""), "  - address", "  - address: "+takenAddress(t)+"\n  - address", 1), "the address is in use",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := f.stderr.String()
+			f.replace(t, test.content)
+			f.awaitNew(t, before, `level=ERROR msg="the configuration [^"]+ stays" error="[^\n]*`+test.says)
+			checkCalls(t, f.address)
+		})
+	}
+	require.NoError(t, os.Remove(f.path))
+	before := f.stderr.String()
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	f.awaitNew(t, before, `level=ERROR msg="the configuration is not valid, and the one in use stays" error="`+f.path+`: does not exist`)
+	checkCalls(t, f.address)
+
+	before = f.stderr.String()
+	f.edit(t, f.config("log: {format: text}\ntimeouts: {shutdown: 3s}\n"))
+	f.awaitNew(t, before, `settings=timeouts\.shutdown\n`)
+	f.awaitNew(t, before, `msg=reloaded`)
+}
+
+func TestReloadChangesTheLogLevel(t *testing.T) {
+	f := startFollowing(t)
+	require.NotContains(t, f.stderr.String(), "level=DEBUG")
+	before := f.stderr.String()
+	f.replace(t, f.config("log: {level: debug}\n"))
+	f.awaitNew(t, before, `msg=reloaded`)
+	checkCalls(t, f.address)
+	f.awaitNew(t, before, `level=DEBUG`)
+
+	before = f.stderr.String()
+	f.replace(t, f.config("log: {level: error}\n"))
+	f.awaitNew(t, before, `msg=reloaded`) // which the level before still shows
+	f.stop()
+	assert.Equal(t, 0, f.code(t))
+	assert.NotContains(t, f.stderr.String()[len(before):], "msg=stopped")
+}
+
+func TestDiff(t *testing.T) {
+	old := `
+listeners: [{address: "127.0.0.1:8888"}]
+clusters:
+  one: {instances: ["127.0.0.1:9001"]}
+  two: {instances: ["127.0.0.1:9002"], balance: random}
+routes:
+  - {name: first, match: {service: a.A}, cluster: one}
+  - {match: {service: b.B}, cluster: two, timeout: 3s}
+default: {cluster: one}
+`
+	next := `
+listeners: [{address: "127.0.0.1:8888"}, {address: ":9999"}]
+clusters:
+  one: {instances: ["127.0.0.1:9001", "127.0.0.1:9003"]}
+  three: {instances: ["127.0.0.1:9004"]}
+routes:
+  - {match: {service: b.B}, cluster: one, timeout: 5s}
+  - {name: first, match: {service: a.A}, split: [{cluster: one, weight: 9}, {cluster: three, weight: 1}]}
+default: {cluster: one}
+limits: {connections: 7}
+log: {level: debug, format: json}
+`
+	before, after := writeFile(t, old), writeFile(t, next)
+	code, stdout, stderr := run(t, "diff", before, after)
+	assert.Equal(t, 0, code, stderr)
+	assert.Equal(t, `listeners[1] added
+clusters.one.instances: [127.0.0.1:9001] -> [127.0.0.1:9001, 127.0.0.1:9003]
+clusters.three added
+clusters.two removed
+routes[0]: routes[1] -> routes[0]
+routes[0].cluster: two -> one
+routes[0].timeout: 3s -> 5s
+routes[1].cluster: one -> (none)
+routes[1].split[0] added
+routes[1].split[1] added
+limits.connections: 10000 -> 7 (takes another start)
+log.level: info -> debug
+log.format: text -> json (takes another start)
+`, stdout)
+
+	code, stdout, stderr = run(t, "diff", before, before)
+	assert.Equal(t, 0, code, stderr)
+	assert.Equal(t, "no change\n", stdout)
+}
+
+func TestDiffOfWhatAReloadWouldRefuse(t *testing.T) {
+	good := writeFile(t, configFor("127.0.0.1:9000", ""))
+	for says, content := range map[string]string{
+		":8:1: timouts: unknown key":                                         configFor("127.0.0.1:9000", "timouts: {}\n"),
+		"routes[0]: mode: struct: this program has no types for service a.B": configFor("127.0.0.1:9000", "routes:\n  - match: {service: a.B}\n    cluster: echo\n    mode: struct\n"),
+	} {
+		code, stdout, stderr := run(t, "diff", good, writeFile(t, content))
+		assert.Equal(t, 1, code)
+		assert.Empty(t, stdout)
+		assert.Contains(t, stderr, says)
+	}
+	for _, args := range [][]string{{"diff"}, {"diff", good}, {"diff", good, good, good}} {
+		code, _, stderr := run(t, args...)
+		assert.Equal(t, 2, code)
+		assert.Contains(t, stderr, "diff takes two files, OLD and NEW")
+	}
+}

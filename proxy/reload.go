@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kitexproxy/kitexproxy/conf"
+)
+
+// errStopped is the error of a reload that comes too late.
+var errStopped = errors.New("the proxy has been stopped")
+
+// Reload has calls that begin from now on go by another configuration, as a whole.
+// Calls under way end by the one they began with. Connections to clients stay, and so
+// do those to backends whose address and TLS have not changed. Of a cluster that has
+// changed, its limits and what its calls have shown of instances begin anew; what
+// discovery and health checks have found does not.
+//
+// What takes another start is left as it was, with a warning in the log that names
+// it; see NeedsRestart. After an error, which is as New's, nothing has changed. It
+// waits for instances and schemas that are new as long as timeouts.connect, or until
+// ctx ends, and goes on without what has not come by then.
+//
+// It may be called concurrently; reloads wait for each other, and so does the end of
+// Shutdown.
+func (r *Relay) Reload(ctx context.Context, cfg *conf.Config) error {
+	if err := r.opts.toValidate(cfg).ValidateRouting(); err != nil {
+		return err
+	}
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	if r.stopped {
+		return errStopped
+	}
+	before := r.current.Load()
+	next, err := r.newGeneration(cfg, before)
+	if err != nil {
+		return err
+	}
+	// Calls go on with what is known of the clusters that are to change. Two watches of
+	// one name would take turns in telling the pool what there is.
+	before.stop(next)
+	next.start(r, before)
+	if err := next.await(ctx, time.Duration(cfg.Timeouts.Connect)); err != nil {
+		r.log.Warn("the new configuration begins without something that calls may need", "error", err)
+	}
+	r.current.Store(next)
+	for name := range before.clusters {
+		if next.cluster(name) == nil {
+			r.backends.Forget(name)
+		}
+	}
+	if changes := needsRestart(r.cfg, cfg); len(changes) > 0 {
+		r.log.Warn("some changes take another start", "settings", strings.Join(changes, ", "))
+	}
+	return nil
+}
+
+// NeedsRestart returns the settings in which two configurations differ and that a
+// proxy takes in when it starts, and at no reload.
+func NeedsRestart(before, after *conf.Config) []string {
+	return append(needsRestart(before, after), switchedTLS(before, after)...)
+}
+
+// needsRestart is NeedsRestart for a relay, which has no listeners.
+func needsRestart(before, after *conf.Config) []string {
+	var all []string
+	for _, s := range []struct {
+		path    string
+		changed bool
+	}{
+		{"transport", before.Transport != after.Transport},
+		{"timeouts.connect", before.Timeouts.Connect != after.Timeouts.Connect},
+		{"timeouts.shutdown", before.Timeouts.Shutdown != after.Timeouts.Shutdown},
+		{"timeouts.keepalive", before.Timeouts.Keepalive != after.Timeouts.Keepalive},
+		{"timeouts.idle_connection", before.Timeouts.IdleConnection != after.Timeouts.IdleConnection},
+		{"limits.message", before.Limits.Message != after.Limits.Message},
+		{"limits.header_list", before.Limits.HeaderList != after.Limits.HeaderList},
+		{"limits.streams_per_connection", before.Limits.StreamsPerConnection != after.Limits.StreamsPerConnection},
+		{"limits.connections", before.Limits.Connections != after.Limits.Connections},
+		{"limits.stream_window", before.Limits.StreamWindow != after.Limits.StreamWindow},
+		{"limits.connection_window", before.Limits.ConnectionWindow != after.Limits.ConnectionWindow},
+		{"log.format", before.Log.Format != after.Log.Format},
+	} {
+		if s.changed {
+			all = append(all, s.path)
+		}
+	}
+	return all
+}
+
+// switchedTLS returns where a listener begins with TLS, or ends it: it cannot be bound
+// a second time while the first one is open.
+func switchedTLS(before, after *conf.Config) []string {
+	var all []string
+	for i, l := range after.Listeners {
+		if slices.ContainsFunc(before.Listeners, func(old conf.Listener) bool {
+			return old.Address == l.Address && (old.TLS == nil) != (l.TLS == nil)
+		}) {
+			all = append(all, conf.ItemPath("listeners", i)+".tls")
+		}
+	}
+	return all
+}
+
+// Reload is the Relay's, and takes in the listeners as well: new ones are bound before
+// anything changes, and those that are gone take no new connections, while the calls
+// on theirs may go on for timeouts.shutdown. After an error nothing has changed, unless
+// the error says so. It is for the time from Ready to the end of Run. The level of the
+// log is the caller's to change.
+func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
+	if err := p.relay.opts.toValidate(cfg).Validate(); err != nil {
+		return err
+	}
+	p.servers.changing.Lock()
+	defer p.servers.changing.Unlock()
+	if err := p.isServing(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.servers.life, func() { cancel(errStopped) })()
+	listeners, err := p.servers.prepare(cfg.Listeners)
+	if err != nil {
+		return err
+	}
+	if err := p.relay.Reload(ctx, cfg); err != nil {
+		closeAll(listeners.opened)
+		return err
+	}
+	p.servers.apply(listeners)
+	return p.awaitOpened(ctx, listeners.opened)
+}
+
+// errNotReady is the error of a reload that comes too early.
+var errNotReady = errors.New("the proxy is not ready yet")
+
+// isServing returns why there is nothing to change at present.
+func (p *Proxy) isServing() error {
+	select {
+	case <-p.ready:
+	default:
+		return errNotReady
+	}
+	if p.servers.life.Err() != nil {
+		return errStopped
+	}
+	return nil
+}
+
+// awaitOpened waits until listeners that a reload has opened answer.
+func (p *Proxy) awaitOpened(ctx context.Context, opened []*front) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout, errNotServing)
+	defer cancel()
+	if err := p.probeAll(ctx, opened); err != nil {
+		return fmt.Errorf("the new configuration is in use, but: %w", err)
+	}
+	return nil
+}
