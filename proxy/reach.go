@@ -39,6 +39,11 @@ func (p *place) takes(method string) bool {
 	return p.match == nil || resolver.MatchesMethod(p.match, method)
 }
 
+// hasConditions reports whether a call must be like anything else.
+func (p *place) hasConditions() bool {
+	return p.match != nil && (p.match.Authority != "" || len(p.match.Metadata) > 0 || len(p.match.Peer) > 0)
+}
+
 // conditions says what else a call must be like, "" for nothing.
 func (p *place) conditions() string {
 	if p.match == nil {
@@ -106,7 +111,7 @@ func placesFor(places []place, method string) []place {
 			continue
 		}
 		some = append(some, p)
-		if p.conditions() == "" {
+		if !p.hasConditions() {
 			break
 		}
 	}
