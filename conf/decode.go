@@ -230,20 +230,31 @@ func (d decoder) unit(path string, node ast.Node, out encoding.TextUnmarshaler) 
 	}
 }
 
+// numberText returns a number as it is written, if that is what the node is: what it
+// is called, and hint, are for messages.
+func (d decoder) numberText(path string, node ast.Node, called kind, hint string) (written string, ok bool) {
+	written = scalarText(node)
+	switch kindOf(node) {
+	case kindNumber:
+		return written, true
+	case kindText:
+		if isNumber(written) && !isPlain(node) {
+			d.badValue(path, written, "is in quotes", "remove them")
+			return "", false
+		}
+		return written, true
+	default:
+		d.wrongKind(path, node, called, hint)
+		return "", false
+	}
+}
+
 // wholeNumber decodes an int. Hexadecimal, octal and grouped digits are refused:
 // what 010 means depends on the version of YAML.
 func (d decoder) wholeNumber(path string, node ast.Node, out reflect.Value) {
 	const hint = "write digits only, such as 100"
-	written := scalarText(node)
-	switch kindOf(node) {
-	case kindNumber:
-	case kindText:
-		if isNumber(written) && !isPlain(node) {
-			d.badValue(path, written, "is in quotes", "remove them")
-			return
-		}
-	default:
-		d.wrongKind(path, node, "a whole number", hint)
+	written, ok := d.numberText(path, node, "a whole number", hint)
+	if !ok {
 		return
 	}
 	n, err := strconv.ParseInt(written, 10, strconv.IntSize)
@@ -263,16 +274,8 @@ var plainNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
 // number decodes a float64. As with whole numbers, only the plain form is taken.
 func (d decoder) number(path string, node ast.Node, out reflect.Value) {
 	const hint = "write digits, such as 12.5"
-	written := scalarText(node)
-	switch kindOf(node) {
-	case kindNumber:
-	case kindText:
-		if isNumber(written) && !isPlain(node) {
-			d.badValue(path, written, "is in quotes", "remove them")
-			return
-		}
-	default:
-		d.wrongKind(path, node, kindNumber, hint)
+	written, ok := d.numberText(path, node, kindNumber, hint)
+	if !ok {
 		return
 	}
 	n, err := strconv.ParseFloat(written, 64)
