@@ -54,6 +54,12 @@ func (w way) target(t *testing.T, backend string) string {
 	if w.prepare != nil {
 		w.prepare(p)
 	}
+	return serveWay(t, p)
+}
+
+// serveWay runs the proxy of a way until the test ends, and returns its address.
+func serveWay(t *testing.T, p *proxy.Proxy) string {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- p.Run(ctx) }() // ends with the test

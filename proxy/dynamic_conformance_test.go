@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -144,20 +143,7 @@ routes:
 func (w dynamicWay) target(t *testing.T, backend string) string {
 	p, err := proxy.New(w.config(t, backend), proxy.WithLogger(faultLogger()))
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- p.Run(ctx) }() // ends with the test
-	t.Cleanup(func() {
-		cancel()
-		assert.NoError(t, <-ran)
-	})
-	select {
-	case <-p.Ready():
-	case err := <-ran:
-		ran <- err
-		require.NoError(t, err, "the proxy did not start")
-	}
-	return p.Addrs()[0].String()
+	return serveWay(t, p)
 }
 
 // TestDynamicConformanceHasRules: the rules of the ways are those that run, at each

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -248,7 +249,14 @@ func TestDynamicReflectionThatBreaksARuleIsRefused(t *testing.T) {
 	require.Contains(t, log, "proxy.yaml:")
 	require.Contains(t, log, "routes[0].rules[0].clear[0]")
 	require.Contains(t, log, "routes[1].rules[0].set.text")
-	require.Equal(t, 2, strings.Count(log, "the schema cannot be refreshed"), "each reason is told once:\n%s", log)
+	// There may be a third: of a fetch that began before a change and ended after it.
+	reasons := regexp.MustCompile(`the schema cannot be refreshed.*error=(.*)`).FindAllStringSubmatch(log, -1)
+	told := map[string]bool{}
+	for _, r := range reasons {
+		require.False(t, told[r[1]], "each reason is told once:\n%s", log)
+		told[r[1]] = true
+	}
+	require.GreaterOrEqual(t, len(told), 2)
 
 	ts.become(t, noteFile("text", "2"))
 	d.becomes(t, "hello", "!")

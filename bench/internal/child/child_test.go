@@ -2,9 +2,11 @@ package child
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/kitexproxy/kitexproxy/bench/internal/procfs"
 )
@@ -19,16 +21,34 @@ func start(t *testing.T, script string) *Child {
 	return c
 }
 
+// startReady is start for a script that says "ready" once it has come so far, and returns then.
+func startReady(t *testing.T, script string) *Child {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "ready")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, "ready() { : >'"+fifo+"'; }; "+script)
+	ready, err := os.Open(fifo) // returns when the script opens it
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready.Close()
+	return c
+}
+
 func TestStopLeavesNobody(t *testing.T) {
 	for name, script := range map[string]string{
-		"a single process":              "exec sleep 60",
-		"a worker":                      "sleep 60 & wait",
-		"a worker whose parent is gone": "sleep 60 & exit 0",
-		"an end of its own":             "exit 3",
+		"a single process":              "ready; exec sleep 60",
+		"a worker":                      "sleep 60 & ready; wait",
+		"a worker whose parent is gone": "sleep 60 & ready; exit 0",
+		"an end of its own":             "ready; exit 3",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := start(t, script)
-			time.Sleep(50 * time.Millisecond)
+			c := startReady(t, script)
+			if name == "an end of its own" {
+				<-c.Done()
+			}
 			if err := c.Stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -43,8 +63,7 @@ func TestStopLeavesNobody(t *testing.T) {
 }
 
 func TestStopKillsWhoIgnoresSIGTERM(t *testing.T) {
-	c := start(t, "trap '' TERM; while :; do sleep 0.1; done")
-	time.Sleep(50 * time.Millisecond)
+	c := startReady(t, "trap '' TERM; ready; while :; do sleep 0.1; done")
 	if err := c.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +79,7 @@ func TestEndCarriesTheLastWords(t *testing.T) {
 }
 
 func TestRunningIsNoError(t *testing.T) {
-	if err := start(t, "exec sleep 60").Ended(); err != nil {
+	if err := start(t, "ready; exec sleep 60").Ended(); err != nil {
 		t.Error(err)
 	}
 }
