@@ -139,6 +139,8 @@ func NoHTTP2(nc net.Conn) error {
 }
 
 var (
-	errNoHTTP2      = errors.New("the backend closed the connection, or does not speak HTTP/2 without TLS")
-	errNoHTTP2InTLS = errors.New("the backend closed the connection, or does not speak HTTP/2")
+	errNoHTTP2 = errors.New("the backend closed the connection, or does not speak HTTP/2 without TLS")
+	// A backend's alert about a certificate that it does not want can get lost: a
+	// socket that is closed while something comes in takes back what it has sent.
+	errNoHTTP2InTLS = errors.New("the backend refused the connection: it wants another certificate, or does not speak HTTP/2")
 )
