@@ -295,6 +295,8 @@ func TestModel(t *testing.T) {
 			settledWindows(t, s, c)
 			require.True(t, c.Usable())
 			s.Drain()
+		} else {
+			_ = nc.Close() // which all calls may have been too short to reach
 		}
 		awaitDone(t, s)
 		awaitDone(t, c)
