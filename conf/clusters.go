@@ -21,7 +21,7 @@ func (v *validator) clusters() {
 			continue
 		}
 		v.cluster(path, cluster)
-		v.name(path, name, "cluster") // last, as it silences checks below path
+		v.name(path, name, "a cluster") // last, as it silences checks below path
 	}
 }
 

@@ -21,6 +21,10 @@ type Config struct {
 	// Default takes the calls that no route matches. Without it they are
 	// answered with UNIMPLEMENTED.
 	Default *Action `yaml:"default"`
+	// Interceptors are named links around calls, for the lists of listeners and routes.
+	Interceptors map[string]*Interceptor `yaml:"interceptors"`
+	// HTTP is what answers HTTP clients that know no gRPC. Default nil: nothing does.
+	HTTP *HTTP `yaml:"http,omitempty"`
 	// Timeouts bound the proxy's own waiting, never the length of a stream.
 	Timeouts Timeouts `yaml:"timeouts"`
 	// Limits bound what a client or a backend can make the proxy hold.
@@ -30,8 +34,17 @@ type Config struct {
 	Transport string `yaml:"transport"`
 	// Log is how the proxy reports on itself.
 	Log Log `yaml:"log"`
+	// AccessLog has a line for each call. Default nil: there is none.
+	AccessLog *AccessLog `yaml:"access_log,omitempty"`
+	// Metrics are what is counted for the admin address.
+	Metrics Metrics `yaml:"metrics"`
+	// Tracing reports calls to OpenTelemetry. Default nil: it does not.
+	Tracing *Tracing `yaml:"tracing,omitempty"`
+	// Admin is where the proxy tells of itself. Default nil: nowhere.
+	Admin *Admin `yaml:"admin,omitempty"`
 
-	source *source // nil for a Config built in Go
+	goInterceptors []string // names that lists may have, too: see WithGoInterceptors
+	source         *source  // nil for a Config built in Go
 }
 
 // The values of Config.Transport.

@@ -20,6 +20,9 @@ type decoder struct{ *report }
 // decode sets out to what node says; node is the value of path. After a problem
 // out keeps what it had.
 func (d decoder) decode(path string, node ast.Node, out reflect.Value) {
+	if isSecret(out.Type()) {
+		d.secret[path] = true
+	}
 	if unit, ok := out.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		d.unit(path, node, unit)
 		return

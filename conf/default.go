@@ -2,6 +2,7 @@ package conf
 
 import (
 	_ "embed" // for the shipped files
+	"slices"
 	"time"
 )
 
@@ -14,9 +15,11 @@ const (
 	DefaultDiscoveryRefresh = Duration(5 * time.Second)
 	// DefaultEtcdPrefix is the default of Etcd.Prefix.
 	DefaultEtcdPrefix = "kitex/registry-etcd"
+	// DefaultLimitKeys is the default of RateLimit.Keys and ConcurrencyLimit.Keys.
+	DefaultLimitKeys = 10000
 )
 
-// Default returns a new Config with the defaults of timeouts, limits and log. It
+// Default returns a new Config with the defaults of timeouts, limits, log and metrics. It
 // names no listeners, clusters or routes, as no choice of those is right for
 // everyone, and so is not valid before they are added: see Simple.
 func Default() *Config {
@@ -37,6 +40,10 @@ func Default() *Config {
 		},
 		Transport: TransportNative,
 		Log:       Log{Level: "info", Format: "text"},
+		Metrics: Metrics{
+			Methods: 1000,
+			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
+		},
 	}
 }
 
@@ -97,6 +104,65 @@ func (r *Retry) setDefaults() {
 	}
 }
 
+func (a *APIKeys) setDefaults() { a.Header, a.Remove = "x-api-key", true }
+
+func (j *JWT) setDefaults() {
+	*j = JWT{
+		Header:     "authorization",
+		JWKS:       JWKS{Refresh: Duration(5 * time.Minute)},
+		Algorithms: slices.Clone(asymmetric),
+		Identity:   "sub",
+		Leeway:     Duration(30 * time.Second),
+	}
+}
+
+func (r *RequestID) setDefaults() { r.Header, r.Response = "x-request-id", true }
+
+func (r *RateLimit) setDefaults() {
+	r.Per, r.Key, r.Keys = Duration(time.Second), LimitKeyAll, DefaultLimitKeys
+}
+
+func (c *ConcurrencyLimit) setDefaults() { c.Key, c.Keys = LimitKeyAll, DefaultLimitKeys }
+
+func (a *AccessLog) setDefaults() {
+	*a = AccessLog{
+		Output:        OutputStderr,
+		Format:        "json",
+		SamplePercent: 100,
+		Errors:        true,
+		Redact:        []string{"authorization", "cookie", "proxy-authorization", "x-api-key"},
+		Buffer:        4096,
+	}
+}
+
+func (t *Tracing) setDefaults() {
+	*t = Tracing{
+		OTLP:          OTLP{Protocol: OTLPGRPC, Timeout: Duration(10 * time.Second)},
+		SamplePercent: 1,
+		Propagate:     []string{PropagateTraceContext, PropagateBaggage},
+		ServiceName:   "kitexproxy",
+		Queue:         2048,
+	}
+}
+
+func (a *Admin) setDefaults() { a.Address = "127.0.0.1:9901" }
+
+func (g *Gateway) setDefaults() {
+	*g = Gateway{
+		OpenAPI:     "/openapi.json",
+		DefaultPost: true,
+		BodyLimit:   4 << 20,
+		WebSocket:   WebSocket{MessageLimit: 4 << 20, Ping: Duration(30 * time.Second)},
+		Keepalive:   Duration(15 * time.Second),
+	}
+}
+
+func (e *Envelope) setDefaults() { e.Status = EnvelopeMapped }
+
+func (f *Functions) setDefaults() {
+	f.Prefix, f.Timeout = "/function/", Duration(10*time.Second)
+}
+
 // Simple returns the Config of a proxy that accepts calls at listen and sends
 // all of them to one backend: one listener, a cluster "default" with one
 // instance, and no routes. The error is an Errors; Listener.Address and
@@ -125,6 +191,6 @@ var (
 func SampleYAML() []byte { return []byte(sampleYAML) }
 
 // DefaultYAML returns conf/default.yaml: the configuration of a proxy that is
-// started without one. It sends every call from 127.0.0.1:8888 to
-// 127.0.0.1:9000.
+// started without one. It sends every call from 127.0.0.1:8888, and from
+// 127.0.0.1:8080 with JSON, to 127.0.0.1:9000.
 func DefaultYAML() []byte { return []byte(defaultYAML) }

@@ -50,8 +50,8 @@ func (c Change) String() string {
 // Diff returns how two configurations differ, in the order of a file: one Change
 // for each value that does. What is in lists is matched by what it is called:
 // routes by their names, and those without by their matches; clusters by name. So a
-// route more is a single Change. Lists of plain values are compared as a whole. Both
-// configurations are only read.
+// route more is a single Change. Lists of plain values are compared as a whole. Of a
+// Secret there is "***". Both configurations are only read.
 func Diff(old, new *Config) []Change {
 	var d differ
 	d.compare("", reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem(), false)
@@ -89,9 +89,14 @@ func (d *differ) compare(path string, old, new reflect.Value, omitEmpty bool) {
 }
 
 func (d *differ) values(path string, old, new reflect.Value, omitEmpty bool) {
-	if o, n := textOf(old, omitEmpty), textOf(new, omitEmpty); o != n {
-		d.add(path, o, n)
+	o, n := textOf(old, omitEmpty), textOf(new, omitEmpty)
+	if o == n {
+		return
 	}
+	if isSecret(typeOf(old, new)) {
+		o, n = Secret(o).String(), Secret(n).String()
+	}
+	d.add(path, o, n)
 }
 
 // section compares what may be left out as a whole, such as retry.
@@ -187,11 +192,7 @@ func namesOf(item reflect.Value) (names [maxNames]string) {
 	switch item := item.Interface().(type) {
 	case Route:
 		names[0] = item.Name
-		match, err := json.Marshal(item.Match)
-		if err != nil {
-			panic("conf: a match that is no JSON: " + err.Error()) // it is text and booleans
-		}
-		names[1] = string(match)
+		names[1] = jsonOf(item.Match)
 	case Rule:
 		names[0] = item.Name
 	case Listener:
@@ -202,8 +203,24 @@ func namesOf(item reflect.Value) (names [maxNames]string) {
 		names[0] = item.Cluster
 	case MetadataMatch:
 		names[0] = item.Key
+	case HTTPListener:
+		names[0] = item.Address
+	case APIKey:
+		names[0] = item.Name
+	case AccessRule:
+		names[0] = jsonOf(AccessRule{Methods: item.Methods, Identities: item.Identities, Claims: item.Claims})
+		names[1] = jsonOf(AccessRule{Methods: item.Methods, Identities: item.Identities})
 	}
 	return names
+}
+
+// jsonOf returns conditions, which are text and booleans, in one text.
+func jsonOf(conditions any) string {
+	text, err := json.Marshal(conditions)
+	if err != nil {
+		panic("conf: conditions that are no JSON: " + err.Error())
+	}
+	return string(text)
 }
 
 // longestRise tells which of some numbers, without those below 0, are in the longest

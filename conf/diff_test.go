@@ -120,6 +120,16 @@ func TestDiff(t *testing.T) {
 				"routes[2].retry.max_backoff: 1s -> (none)\nroutes[2].retry.buffer: 64KiB -> (none)\n" +
 				"routes[2].retry.budget_percent: 20 -> (none)",
 		},
+		"an interceptor more, and one in a list": {
+			[]string{"default: {cluster: a}", "interceptors: {ids: {request_id: {}}}\ndefault: {cluster: a, interceptors: [ids]}"},
+			"default.interceptors: (none) -> [ids]\ninterceptors.ids added",
+		},
+		"all the rest": {
+			[]string{"default: {cluster: a}", "default: {cluster: a}\nadmin: {}\nmetrics: {methods: 5}\n" +
+				"http: {listeners: [{address: :80}], functions: {routes: {f: {cluster: a}}}}"},
+			"http.listeners[0] added\nhttp.functions.prefix: (none) -> /function/\nhttp.functions.timeout: (none) -> 10s\n" +
+				"http.functions.routes.f added\nmetrics.methods: 1000 -> 5\nadmin.address: (none) -> 127.0.0.1:9901",
+		},
 		"routes that change places": {
 			[]string{second, "", "default:", second + "default:"},
 			"routes[1]: routes[2] -> routes[1]",
@@ -132,6 +142,45 @@ func TestDiff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, c.want, diffLines(t, c.replace...))
 		})
+	}
+}
+
+// Rules of who may call what are known by their conditions, and keys by their names.
+func TestDiffOfInterceptors(t *testing.T) {
+	const (
+		hash   = "2c70e12b7a0646f92279f427c7b38e7334d8e5389cff167a1dc30e73f826b68"
+		first  = "        - {methods: [a.B], identities: [alice], allow: true}\n"
+		second = "        - {methods: [a.C], claims: {role: [a]}, allow: true}\n"
+		alice  = "        - {name: alice, sha256: " + hash + "1}\n"
+		bob    = "        - {name: bob, sha256: " + hash + "2}\n"
+	)
+	config := func(keys, rules string) *Config {
+		c, err := Parse("a.yaml", []byte(smallYAML+"interceptors:\n  keys:\n    api_keys:\n      keys:\n"+keys+
+			"  may:\n    authorize:\n"+rules))
+		require.NoError(t, err)
+		return c
+	}
+	old := config(alice+bob, first+second)
+	for name, c := range map[string]struct {
+		new  *Config
+		want []Change
+	}{
+		"a key less": {config(bob, first+second), []Change{{"interceptors.keys.api_keys.keys[0]", "", removed}}},
+		"places":     {config(bob+alice, first+second), []Change{{"interceptors.keys.api_keys.keys[0]", "interceptors.keys.api_keys.keys[1]", "interceptors.keys.api_keys.keys[0]"}}},
+		"a rule more": {
+			config(alice+bob, "        - {methods: [a.D], allow: false}\n"+first+second),
+			[]Change{{"interceptors.may.authorize[0]", "", added}},
+		},
+		"a rule that denies": {
+			config(alice+bob, first+strings.Replace(second, "true", "false", 1)),
+			[]Change{{"interceptors.may.authorize[1].allow", "true", "false"}},
+		},
+		"another claim": {
+			config(alice+bob, first+strings.Replace(second, "[a]", "[a, b]", 1)),
+			[]Change{{"interceptors.may.authorize[1].claims.role", "[a]", "[a, b]"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, Diff(old, c.new)) })
 	}
 }
 

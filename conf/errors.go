@@ -92,6 +92,9 @@ type report struct {
 	// at or below them. A check that depends on such a path stays silent: its
 	// complaint would be a consequence, not a cause.
 	broken, touched map[string]bool
+
+	// secret holds the paths whose text no problem shows.
+	secret map[string]bool
 }
 
 func newReport(file string) *report {
@@ -99,12 +102,18 @@ func newReport(file string) *report {
 		source:  &source{file: file, places: map[string]place{}},
 		broken:  map[string]bool{},
 		touched: map[string]bool{},
+		secret:  map[string]bool{},
 	}
 }
 
 // badValue reports a field whose value is wrong. The text from the file is shown
-// if there is one, as 60m and 1h are the same to Go but not to a reader.
+// if there is one, as 60m and 1h are the same to Go but not to a reader. A secret is
+// not shown.
 func (r *report) badValue(path, value, problem, hint string) {
+	if r.secret[path] {
+		r.badField(path, problem, hint)
+		return
+	}
 	if written := r.places[path].text; written != "" {
 		value = written
 	}

@@ -24,16 +24,61 @@ var headerKeys = keyKind{problem: headerKeyProblem, fold: strings.ToLower}
 
 // headerKeyProblem returns what is wrong with a key that is to be changed.
 func headerKeyProblem(key string) (problem, hint string) {
+	if reserved := reservedKey(key); reserved != "" {
+		return reserved + ", and not for routes to change", "remove it"
+	}
+	return metadataKeyProblem(key)
+}
+
+// reservedKey returns why a key is not for operators to give values to; "" if it is.
+func reservedKey(key string) string {
 	lower := strings.ToLower(key)
 	switch {
 	case strings.HasPrefix(key, ":"):
-		return "is a pseudo-header, and not for routes to change", "remove it"
+		return "is a pseudo-header"
 	case lower == reasonKey:
-		return "is the proxy's own, and not for routes to change", "remove it"
+		return "is the proxy's own"
 	case strings.HasPrefix(lower, "grpc-") || slices.Contains(protocolKeys, lower):
-		return "is the protocol's, and not for routes to change", "remove it"
+		return "is the protocol's"
+	}
+	return ""
+}
+
+// givenKeyProblem returns what is wrong with a key that gets text from elsewhere.
+func givenKeyProblem(key string) (problem, hint string) {
+	const another = "write another key"
+	switch reserved := reservedKey(key); {
+	case reserved != "":
+		return reserved + ", and no key for this", another
+	case strings.HasSuffix(strings.ToLower(key), "-bin"):
+		return "is a key for base64, and this is text", another
 	}
 	return metadataKeyProblem(key)
+}
+
+// givenKey checks a key of metadata that gets text from elsewhere.
+func (v *validator) givenKey(path, key string) {
+	if v.isBroken(path) {
+		return
+	}
+	if key == "" {
+		v.badField(path, "must not be empty", "write a key of metadata")
+		return
+	}
+	if problem, hint := givenKeyProblem(key); problem != "" {
+		v.badValue(path, key, problem, hint)
+	}
+}
+
+// readableKeys checks a list of keys that something depends on, each there once.
+func (v *validator) readableKeys(path string, keys []string) {
+	seen := map[string]string{}
+	for i, key := range keys {
+		path := ItemPath(path, i)
+		if v.readableKey(path, key); !v.isBroken(path) {
+			v.once(path, key, strings.ToLower(key), seen)
+		}
+	}
 }
 
 // readableKey checks a key of metadata that something depends on.

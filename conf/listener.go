@@ -6,6 +6,10 @@ type Listener struct {
 	Address string `yaml:"address"`
 	// TLS encrypts its connections. Default nil: plaintext.
 	TLS *ListenerTLS `yaml:"tls,omitempty"`
+	// Interceptors are the names of those around its calls, the outermost first:
+	// before routes are asked. They are of Config.Interceptors, or the program's.
+	// Default none.
+	Interceptors []string `yaml:"interceptors,omitempty"`
 }
 
 // ListenerTLS is how a listener speaks TLS: version 1.2 or later, with "h2" by

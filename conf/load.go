@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 )
 
 // maxFileSize bounds a configuration file; one that is larger is not one.
@@ -18,12 +19,12 @@ const maxFileSize Size = 4 << 20
 // be opened as they are. The error is an Errors with every problem found;
 // errors.Is sees through to what kept a file from being read, such as
 // fs.ErrNotExist.
-func Load(path string) (*Config, error) {
+func Load(path string, opts ...Option) (*Config, error) {
 	data, problem := read(path)
 	if problem != nil {
 		return nil, Errors{problem}
 	}
-	c, err := Parse(path, data)
+	c, err := Parse(path, data, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -34,13 +35,16 @@ func Load(path string) (*Config, error) {
 // Parse is Load for a file's content. name stands for the file in messages, and
 // for nothing else: relative paths stay as they are, relative to the working
 // directory.
-func Parse(name string, data []byte) (*Config, error) {
+func Parse(name string, data []byte, opts ...Option) (*Config, error) {
 	r := newReport(name)
 	root := parseYAML(r, data)
 	if root == nil {
 		return nil, r.err()
 	}
 	c := Default()
+	for _, set := range opts {
+		set(c)
+	}
 	c.source = r.source
 	decoder{r}.decode("", root, reflect.ValueOf(c).Elem())
 	validate(r, c)
@@ -49,6 +53,24 @@ func Parse(name string, data []byte) (*Config, error) {
 	}
 	c.lowerKeys()
 	return c, nil
+}
+
+// Option says what a file cannot.
+type Option func(*Config)
+
+// GoInterceptors are the names of interceptors that the program has in Go, which lists
+// of a file may have beside those of Config.Interceptors.
+func GoInterceptors(names ...string) Option {
+	return func(c *Config) { c.goInterceptors = append(c.goInterceptors, names...) }
+}
+
+// WithGoInterceptors returns a copy of c whose lists of interceptors may have these
+// names, too: to validate a Config that was built in Go, or loaded before they were
+// known. The copy shares what c points to.
+func (c *Config) WithGoInterceptors(names ...string) *Config {
+	with := *c
+	with.goInterceptors = slices.Clone(names)
+	return &with
 }
 
 func read(path string) ([]byte, *Error) {

@@ -68,6 +68,7 @@ limits:
   connection_window: 128KiB
 transport: kitex
 log: {level: warn, format: json}
+metrics: {methods: 5, buckets: [0.5, 1]}
 `), 0o600))
 
 	c, err := Load(path)
@@ -117,6 +118,7 @@ log: {level: warn, format: json}
 		},
 		Transport: TransportKitex,
 		Log:       Log{Level: "warn", Format: "json"},
+		Metrics:   Metrics{Methods: 5, Buckets: []float64{0.5, 1}},
 	}, withoutSource(c))
 }
 
@@ -171,6 +173,28 @@ func TestLoadResolvesEveryPath(t *testing.T) {
 	require.Equal(t, []string{dir + "/a.proto"}, c.Schemas["echo"].Files)
 }
 
+func TestLoadResolvesThePathsOfInterceptorsAndTheRest(t *testing.T) {
+	content := corpus(t, "edge.good.yaml")["edge.good.yaml"]
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/proxy.yaml", content, 0o600))
+	c, err := Load(dir + "/proxy.yaml")
+	require.NoError(t, err)
+	require.Equal(t, dir+"/keys.yaml", c.Interceptors["files"].APIKeys.File)
+	require.Equal(t, dir+"/issuer.pem", c.Interceptors["users"].JWT.JWKS.CA)
+	require.Equal(t, dir+"/jwks.json", c.Interceptors["shared"].JWT.JWKS.File)
+	require.Equal(t, Certificate{Cert: dir + "/b.pem", Key: dir + "/b.key"}, c.HTTP.Listeners[1].TLS.Certificates[0])
+	require.Equal(t, dir+"/logs/access.log", c.AccessLog.Output)
+	require.Equal(t, dir+"/otlp.pem", c.Tracing.OTLP.CA)
+	require.NoError(t, c.Validate())
+
+	for _, output := range []string{OutputStderr, OutputStdout} {
+		require.NoError(t, os.WriteFile(dir+"/proxy.yaml", []byte(smallYAML+"access_log: {output: "+output+"}\n"), 0o600))
+		c, err = Load(dir + "/proxy.yaml")
+		require.NoError(t, err)
+		require.Equal(t, output, c.AccessLog.Output)
+	}
+}
+
 func TestLoadFillsInDefaults(t *testing.T) {
 	c, err := Parse("routing.yaml", corpus(t, "routing.good.yaml")["routing.good.yaml"])
 	require.NoError(t, err)
@@ -209,6 +233,27 @@ func TestParseLowersKeysOfMetadata(t *testing.T) {
 	c, err = Parse("default.yaml", []byte(smallYAML[:strings.LastIndex(smallYAML, "}")]+", response_trailer: {set: {X-A: b}}}\n"))
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"x-a": "b"}, c.Default.ResponseTrailer.Set)
+}
+
+func TestParseLowersKeysOfInterceptorsAndTheRest(t *testing.T) {
+	c, err := Parse("edge.yaml", corpus(t, "edge.good.yaml")["edge.good.yaml"])
+	require.NoError(t, err)
+	require.Equal(t, "x-key", c.Interceptors["keys"].APIKeys.Header)
+	require.Equal(t, "x-token", c.Interceptors["users"].JWT.Header)
+	require.Equal(t, map[string]string{"x-user": "sub"}, c.Interceptors["users"].JWT.Claims)
+	require.Equal(t, "x-id", c.Interceptors["ids"].RequestID.Header)
+	require.Equal(t, "metadata:x-tenant", c.Interceptors["rate"].RateLimit.Key)
+	require.Equal(t, []string{"x-tenant"}, c.HTTP.Gateway.RequestHeaders)
+	require.Equal(t, []string{"x-a", "grpc-trace-bin"}, c.HTTP.Gateway.ResponseHeaders)
+	require.Equal(t, []string{"x-b"}, c.HTTP.Gateway.ResponseTrailers)
+	require.Equal(t, map[string]string{"Session": "x-session"}, c.HTTP.Gateway.Cookies)
+	require.Equal(t, "https://app.example.com:8443", c.HTTP.Gateway.WebSocket.Origins[0])
+	require.Equal(t, []string{"x-tenant"}, c.AccessLog.Metadata)
+	require.Equal(t, map[string]Secret{"authorization": "Bearer a"}, c.Tracing.OTLP.Headers)
+
+	c, err = Parse("redact.yaml", []byte(smallYAML+"access_log: {redact: [X-Secret]}\n"))
+	require.NoError(t, err)
+	require.Equal(t, []string{"x-secret"}, c.AccessLog.Redact)
 }
 
 func TestParseLeavesPathsToTheWorkingDirectory(t *testing.T) {

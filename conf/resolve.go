@@ -2,6 +2,7 @@ package conf
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,10 +26,35 @@ func (c *Config) paths() []*string {
 		all = append(all, cluster.Discovery.paths()...)
 		all = append(all, cluster.TLS.paths()...)
 	}
+	for _, i := range c.Interceptors {
+		all = append(all, i.paths()...)
+	}
 	for _, s := range c.Schemas {
 		all = append(all, &s.DescriptorSet)
 		all = append(all, pointers(s.Files)...)
 		all = append(all, pointers(s.ImportPaths)...)
+	}
+	if c.HTTP != nil {
+		for i := range c.HTTP.Listeners {
+			all = append(all, c.HTTP.Listeners[i].TLS.paths()...)
+		}
+	}
+	if c.AccessLog != nil && !slices.Contains(outputs, c.AccessLog.Output) {
+		all = append(all, &c.AccessLog.Output)
+	}
+	if c.Tracing != nil {
+		all = append(all, &c.Tracing.OTLP.CA)
+	}
+	return all
+}
+
+func (i *Interceptor) paths() []*string {
+	var all []*string
+	if i.APIKeys != nil {
+		all = append(all, &i.APIKeys.File)
+	}
+	if i.JWT != nil {
+		all = append(all, &i.JWT.JWKS.File, &i.JWT.JWKS.CA)
 	}
 	return all
 }
@@ -89,22 +115,65 @@ func (c *Config) lowerKeys() {
 	if c.Default != nil {
 		c.Default.lowerKeys()
 	}
+	for _, i := range c.Interceptors {
+		i.lowerKeys()
+	}
+	if c.HTTP != nil && c.HTTP.Gateway != nil {
+		c.HTTP.Gateway.lowerKeys()
+	}
+	if c.AccessLog != nil {
+		lowerAll(c.AccessLog.Metadata)
+		lowerAll(c.AccessLog.Redact)
+	}
+	if c.Tracing != nil {
+		c.Tracing.OTLP.Headers = lowerMap(c.Tracing.OTLP.Headers)
+	}
+}
+
+func (i *Interceptor) lowerKeys() {
+	switch {
+	case i.APIKeys != nil:
+		i.APIKeys.Header = strings.ToLower(i.APIKeys.Header)
+	case i.JWT != nil:
+		i.JWT.Header = strings.ToLower(i.JWT.Header)
+		i.JWT.Claims = lowerMap(i.JWT.Claims)
+	case i.RequestID != nil:
+		i.RequestID.Header = strings.ToLower(i.RequestID.Header)
+	case i.RateLimit != nil:
+		i.RateLimit.Key = strings.ToLower(i.RateLimit.Key)
+	case i.ConcurrencyLimit != nil:
+		i.ConcurrencyLimit.Key = strings.ToLower(i.ConcurrencyLimit.Key)
+	}
+}
+
+func (g *Gateway) lowerKeys() {
+	lowerAll(g.RequestHeaders)
+	lowerAll(g.ResponseHeaders)
+	lowerAll(g.ResponseTrailers)
+	lowerAll(g.WebSocket.Origins)
+	for cookie, key := range g.Cookies {
+		g.Cookies[cookie] = strings.ToLower(key)
+	}
 }
 
 func (a *Action) lowerKeys() {
 	for _, changes := range []*HeaderChanges{&a.RequestMetadata, &a.ResponseHeader, &a.ResponseTrailer} {
 		changes.Set, changes.Add = lowerMap(changes.Set), lowerMap(changes.Add)
-		for i, key := range changes.Remove {
-			changes.Remove[i] = strings.ToLower(key)
-		}
+		lowerAll(changes.Remove)
 	}
 }
 
-func lowerMap(values map[string]string) map[string]string {
+func lowerAll(keys []string) {
+	for i, key := range keys {
+		keys[i] = strings.ToLower(key)
+	}
+}
+
+func lowerMap[T any](values map[string]T) map[string]T {
 	if values == nil {
 		return nil
 	}
-	lower := make(map[string]string, len(values))
+	lower := make(map[string]T, len(values))
 	for key, value := range values {
 		lower[strings.ToLower(key)] = value
 	}

@@ -60,6 +60,9 @@ type Action struct {
 	// Split spreads calls over clusters, by weight. Some weight is more than 0, and
 	// each cluster is there once.
 	Split []WeightedCluster `yaml:"split,omitempty"`
+	// Interceptors are the names of those around the call from here on, the outermost
+	// first: behind the listener's, and before a backend is asked. Default none.
+	Interceptors []string `yaml:"interceptors,omitempty"`
 	// Mirror sends copies of calls elsewhere. Default nil: none.
 	Mirror *Mirror `yaml:"mirror,omitempty"`
 	// Mode is how messages cross the proxy. Default ModeFrame.

@@ -55,6 +55,7 @@ func (v *validator) routeName(path, name string, names map[string]string) {
 
 func (v *validator) action(path string, a *Action) {
 	v.destination(path, a)
+	v.linkRefs(KeyPath(path, "interceptors"), a.Interceptors)
 	v.mirror(KeyPath(path, "mirror"), a.Mirror)
 	v.oneOf(KeyPath(path, "mode"), string(a.Mode), modes)
 	between(v, KeyPath(path, "timeout"), a.Timeout, 0, maxTimeout)

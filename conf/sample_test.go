@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,13 @@ func TestShippedFilesAreEmbedded(t *testing.T) {
 	require.NoError(t, err)
 	want.Clusters = map[string]*Cluster{"demo": want.Clusters["default"]}
 	want.Default.Cluster = "demo"
+	want.Schemas = map[string]*Schema{"demo": {Reflection: &Reflection{Cluster: "demo", Refresh: DefaultRefresh}}}
+	want.HTTP = &HTTP{Listeners: []HTTPListener{{Address: "127.0.0.1:8080"}}, Gateway: new(Gateway), Functions: new(Functions)}
+	want.HTTP.Gateway.setDefaults()
+	want.HTTP.Gateway.Schemas = []string{"demo"}
+	want.HTTP.Functions.setDefaults()
+	want.HTTP.Functions.Routes = map[string]*Function{"echo": {Method: "/kitexproxy.echo.v1.Echo/Unary"}}
+	want.Admin = &Admin{Address: "127.0.0.1:9901"}
 	require.Equal(t, want, withoutSource(got))
 }
 
@@ -71,13 +79,18 @@ func TestSampleExplainsEveryKey(t *testing.T) {
 			comment := commentAbove(lines, at.line)
 			name := key[strings.LastIndexByte(key, '.')+1:]
 			require.Regexp(t, `^`+name+` (is|are|decide|bound|take|select)s? `, comment)
-			if byDefault == "" || key == "routes.split.weight" { // where 0 is no default: it must be there
+			if byDefault == "" || slices.Contains(mustBeThere, key) {
 				return
 			}
 			require.Contains(t, comment, "Default: "+byDefault)
 			require.Equal(t, byDefault, at.text, "the sample has the default as its value")
 		})
 	}
+}
+
+// mustBeThere are keys of which 0 is no default.
+var mustBeThere = []string{
+	"routes.split.weight", "interceptors.rate_limit.calls", "interceptors.concurrency_limit.calls",
 }
 
 // sampleKeys returns where the sample has each key first, by the path without
@@ -96,11 +109,14 @@ func sampleKeys(t *testing.T) map[string]place {
 	return keys
 }
 
-// anyKey makes "routes[2].cluster" "routes.cluster", "clusters.echo.x"
-// "clusters.x", and "schemas.echo.x" "schemas.x". The default action has the keys of a route.
+// named matches what is below a map from names.
+var named = regexp.MustCompile(`^(clusters|schemas|interceptors|http\.functions\.routes)\.[^.]+`)
+
+// anyKey makes "routes[2].cluster" "routes.cluster", and "clusters.echo.x"
+// "clusters.x". The default action has the keys of a route.
 func anyKey(path string) string {
 	path = regexp.MustCompile(`\[\d+\]`).ReplaceAllString(path, "")
-	path = regexp.MustCompile(`^(clusters|schemas)\.[^.]+`).ReplaceAllString(path, "$1")
+	path = named.ReplaceAllString(path, "$1")
 	return regexp.MustCompile(`^default\.`).ReplaceAllString(path, "routes.")
 }
 
@@ -124,6 +140,8 @@ func allKeys(v reflect.Value, path string) map[string]string {
 	case v.Kind() == reflect.Map && v.Type().Elem().Kind() == reflect.Pointer:
 		return allKeys(newValue(v.Type().Elem().Elem()).Elem(), path+".name")
 	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Int: // nil is none that could be written
+		keys[anyKey(path)] = ""
+	case v.Type() == reflect.TypeFor[[]float64](): // a list has no default to be written
 		keys[anyKey(path)] = ""
 	case v.Kind() == reflect.Slice, v.Kind() == reflect.Pointer:
 		return allKeys(newValue(v.Type().Elem()).Elem(), path)

@@ -21,7 +21,7 @@ func (v *validator) schemas() {
 		v.notBlank(KeyPath(path, "descriptor_set"), schema.DescriptorSet, pathHint)
 		v.reflection(KeyPath(path, "reflection"), schema.Reflection)
 		v.sources(path, schema)
-		v.name(path, name, "schema") // last, as it silences checks below path
+		v.name(path, name, "a schema") // last, as it silences checks below path
 	}
 }
 

@@ -39,12 +39,7 @@ func (v *validator) certificate(path string, c Certificate, seen map[string]stri
 }
 
 // filePath checks a path that must be there.
-func (v *validator) filePath(path, file string) {
-	v.notBlank(path, file, pathHint)
-	if file == "" {
-		v.require(path, "must not be empty", pathHint)
-	}
-}
+func (v *validator) filePath(path, file string) { v.notEmpty(path, file, pathHint) }
 
 func (v *validator) clientCertificate(path string, t *ListenerTLS) {
 	if t.ClientCertificate == "" && !v.has(path) {

@@ -50,6 +50,26 @@ const (
 	maxBudgetPercent      = 1000
 	maxHedge              = Duration(time.Minute)
 
+	minRatePer     = Duration(time.Millisecond)
+	maxRatePer     = Duration(24 * time.Hour)
+	maxBurstSpan   = Duration(365 * 24 * time.Hour)
+	maxLimitKeys   = 1_000_000
+	minJWKSRefresh = Duration(time.Second)
+	maxJWKSRefresh = Duration(24 * time.Hour)
+	maxLeeway      = Duration(10 * time.Minute)
+
+	maxLogBuffer   = 1_000_000
+	maxMetric      = 100_000 // methods that are counted apart
+	maxBuckets     = 100
+	maxBucket      = 86400.0 // seconds
+	maxOTLPTimeout = Duration(time.Minute)
+	maxSpanQueue   = 1_000_000
+
+	minPing       = Duration(time.Second)
+	maxPing       = Duration(time.Hour)
+	minHTTPStatus = 400
+	maxHTTPStatus = 599
+
 	maxMessage    Size = math.MaxUint32 // the length field of a gRPC message
 	minHeaderList Size = 4 << 10
 	maxHeaderList Size = 16 << 20
@@ -70,7 +90,7 @@ func (c *Config) Validate() error {
 }
 
 // ValidateRouting is Validate for a Config whose listeners are somebody
-// else's: it leaves them out.
+// else's: it leaves them out, with those of HTTP and the admin address.
 func (c *Config) ValidateRouting() error {
 	r := newReport("")
 	newValidator(r, c).allButListeners()
@@ -83,6 +103,7 @@ type validator struct {
 	config       *Config
 	clusterNames []string                 // sorted
 	schemaNames  []string                 // sorted
+	linkNames    []string                 // of the configuration's interceptors, sorted
 	listening    map[parsedAddress]string // path of the listener by its address
 	taken        map[string]string        // path of the matcher by the method, service or package ("a.") it takes
 }
@@ -93,6 +114,7 @@ func newValidator(r *report, c *Config) *validator {
 		config:       c,
 		clusterNames: slices.Sorted(maps.Keys(c.Clusters)),
 		schemaNames:  slices.Sorted(maps.Keys(c.Schemas)),
+		linkNames:    slices.Sorted(maps.Keys(c.Interceptors)),
 		listening:    map[parsedAddress]string{},
 		taken:        map[string]string{},
 	}
@@ -101,6 +123,8 @@ func newValidator(r *report, c *Config) *validator {
 func validate(r *report, c *Config) {
 	v := newValidator(r, c)
 	v.listeners()
+	v.httpListeners()
+	v.admin()
 	v.allButListeners()
 }
 
@@ -109,10 +133,15 @@ func (v *validator) allButListeners() {
 	v.schemas()
 	v.routes()
 	v.hashFields()
+	v.links()
+	v.http()
 	v.timeouts()
 	v.limits()
 	v.transport()
 	v.log()
+	v.accessLog()
+	v.metrics()
+	v.tracing()
 }
 
 func (v *validator) listeners() {
@@ -121,13 +150,16 @@ func (v *validator) listeners() {
 	}
 	for i := range v.config.Listeners {
 		path, l := ItemPath("listeners", i), &v.config.Listeners[i]
-		v.listenerAddress(KeyPath(path, "address"), l.Address)
+		v.listenerAddress(KeyPath(path, "address"), l.Address, listenerHint)
 		v.listenerTLS(KeyPath(path, "tls"), l.TLS)
+		v.linkRefs(KeyPath(path, "interceptors"), l.Interceptors)
+		v.certificateLinks(path, l.Interceptors, l.TLS)
 	}
 }
 
-func (v *validator) listenerAddress(path, address string) {
-	parsed, ok := v.address(path, address, listenerHint)
+// listenerAddress checks an address to listen at, which nothing else does.
+func (v *validator) listenerAddress(path, address, hint string) {
+	parsed, ok := v.address(path, address, hint)
 	if !ok || parsed.path == "" && parsed.port == 0 {
 		return // port 0 is a free port, another one each time
 	}
@@ -169,10 +201,10 @@ func (v *validator) reachable(path, address, hint string) (parsed parsedAddress,
 
 var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 
-// name checks what a key of a map calls a thing.
+// name checks what a key of a map calls a thing, which has its article.
 func (v *validator) name(path, name, thing string) {
 	if !plainName.MatchString(name) {
-		v.badField(path, "is not a name for a "+thing, nameHint)
+		v.badField(path, "is not a name for "+thing, nameHint)
 	}
 }
 
@@ -221,6 +253,29 @@ func (v *validator) notBlank(path, value, hint string) {
 	leftOut := value == "" && !v.has(path)
 	if !leftOut && strings.TrimSpace(value) == "" && !v.isBroken(path) {
 		v.badField(path, "must not be empty", hint)
+	}
+}
+
+// notEmpty is notBlank for text that must be there.
+func (v *validator) notEmpty(path, value, hint string) {
+	v.notBlank(path, value, hint)
+	if value == "" {
+		v.require(path, "must not be empty", hint)
+	}
+}
+
+// texts checks that a list has no entry that is empty or there twice.
+func (v *validator) texts(path string, texts []string, hint string) {
+	seen := map[string]string{}
+	for i, text := range texts {
+		path := ItemPath(path, i)
+		switch {
+		case v.isBroken(path):
+		case strings.TrimSpace(text) == "":
+			v.badField(path, "must not be empty", hint)
+		default:
+			v.once(path, text, text, seen)
+		}
 	}
 }
 

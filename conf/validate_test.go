@@ -147,6 +147,74 @@ default.mirror.cluster: must not be empty; clusters: default
 default.retry.codes: at least one is needed; add one, such as UNAVAILABLE
 default.retry.attempts: "0" is not from 2 to 10`,
 		},
+		"nil and zero interceptors": {
+			func(c *Config) {
+				c.Interceptors = map[string]*Interceptor{
+					"a": nil, "b": {}, "c": {JWT: &JWT{}}, "d": {RateLimit: &RateLimit{}}, "e": {ConcurrencyLimit: &ConcurrencyLimit{}},
+					"f": {MTLS: &MTLS{}}, "g": {APIKeys: &APIKeys{Keys: []APIKey{{}}}}, "h": {RequestID: &RequestID{}},
+				}
+			},
+			`interceptors.a: must not be nil
+interceptors.b: has none of api_keys, jwt, mtls, authorize, request_id, rate_limit and concurrency_limit; add one of them
+interceptors.c.jwt.header: must not be empty; write a key of metadata
+interceptors.c.jwt.jwks.refresh: "0" is not from 1s to 24h
+interceptors.c.jwt.issuer: must not be empty; write what tokens have as iss, or any to take those of whoever has one of the keys
+interceptors.c.jwt.algorithms: at least one is needed; add one, such as RS256
+interceptors.c.jwt.identity: must not be empty; write the name of a claim
+interceptors.d.rate_limit.per: "0" is not from 1ms to 24h
+interceptors.d.rate_limit.key: must not be empty; valid values: all, identity, peer, method, "metadata:KEY"
+interceptors.d.rate_limit.keys: "0" is not from 1 to 1000000
+interceptors.e.concurrency_limit.calls: "0" is not from 1 to 2147483647
+interceptors.e.concurrency_limit.key: must not be empty; valid values: all, identity, peer, method, "metadata:KEY"
+interceptors.e.concurrency_limit.keys: "0" is not from 1 to 1000000
+interceptors.f.mtls.identity: must not be empty; valid values: san-uri, san-dns, common-name, fingerprint
+interceptors.g.api_keys.header: must not be empty; write a key of metadata
+interceptors.g.api_keys.keys[0].name: must not be empty; write who has the key
+interceptors.g.api_keys.keys[0].sha256: must not be empty; write what "printf %s KEY | sha256sum" prints
+interceptors.h.request_id.header: must not be empty; write a key of metadata`,
+		},
+		"rates that cannot be counted": {
+			func(c *Config) {
+				rate := RateLimit{Key: LimitKeyAll, Keys: 1}
+				fast, slow, fine := rate, rate, rate
+				fast.Messages, fast.Per = 2_000_000, Duration(time.Millisecond)
+				slow.Calls, slow.Messages, slow.Per, slow.Burst = 1, 1, Duration(24*time.Hour), 366
+				fine.Calls, fine.Per, fine.Burst = 1, Duration(24*time.Hour), 365
+				c.Interceptors = map[string]*Interceptor{"fast": {RateLimit: &fast}, "fine": {RateLimit: &fine}, "slow": {RateLimit: &slow}}
+			},
+			`interceptors.fast.rate_limit.messages: "2000000" in 1ms is more than one in a nanosecond, which is no limit; write less, or a longer per
+interceptors.slow.rate_limit.burst: "366" takes more than a year to come back, at 1 in 24h; write less`,
+		},
+		"secrets": {
+			func(c *Config) {
+				c.Interceptors = map[string]*Interceptor{"a": {APIKeys: &APIKeys{Header: "a", Keys: []APIKey{{"a", "a-plain-key"}}}}}
+				c.Tracing = &Tracing{
+					OTLP:        OTLP{Endpoint: "http://a:1", Protocol: OTLPGRPC, Timeout: 1, Headers: map[string]Secret{"a": "a-secret\n"}},
+					ServiceName: "a", Queue: 1,
+				}
+			},
+			`interceptors.a.api_keys.keys[0].sha256: is not a SHA-256 in 64 hexadecimal digits; keys themselves do not belong here; write what "printf %s KEY | sha256sum" prints
+tracing.otlp.headers.a: has characters that are not printable ASCII; write base64 under a key that ends in -bin`,
+		},
+		"zero HTTP": {
+			func(c *Config) {
+				c.HTTP = &HTTP{Gateway: &Gateway{Envelope: &Envelope{}}, Functions: &Functions{Routes: map[string]*Function{"a": nil, "b": {}}}}
+			},
+			`http.listeners: at least one is needed; add one, such as "- address: 127.0.0.1:8080"
+http.gateway.schemas: at least one is needed; add its name, and the schema under schemas, as conf/proxy.yaml does
+http.gateway.envelope.status: must not be empty; valid values: mapped, ok
+http.gateway.body_limit: "0" is not from 1B to 4294967295B
+http.gateway.websocket.message_limit: "0" is not from 1B to 4294967295B
+http.functions.prefix: must not be empty; write one that ends with "/", such as "/function/"
+http.functions.timeout: "0" is not more than 0; write a number with a unit, such as "250ms", "10s" or "5m"
+http.functions.routes.a: must not be nil
+http.functions.routes.b: has none of url, cluster and method; add one of them`,
+		},
+		"buckets that are no numbers": {
+			func(c *Config) { c.Metrics = Metrics{Methods: 1, Buckets: []float64{math.NaN(), math.Inf(1)}} },
+			`metrics.buckets[0]: "NaN" is not more than 0 and up to 86400; write seconds, such as 0.025
+metrics.buckets[1]: "+Inf" is not more than 0 and up to 86400; write seconds, such as 0.025`,
+		},
 		"no number": {
 			func(c *Config) { c.Default.Mirror = &Mirror{Cluster: "default", Percent: math.NaN()} },
 			`default.mirror.percent: "NaN" is not from 0 to 100`,
