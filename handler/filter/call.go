@@ -4,8 +4,16 @@ import (
 	"net"
 	"sync"
 
+	"github.com/kitexproxy/kitexproxy/handler/metadata"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
+
+// Metadata is the custom metadata of one side of a call. When it may be changed is
+// said with each.
+type Metadata = metadata.Metadata
+
+// ErrSent is what changing metadata fails with that is on its way already.
+var ErrSent = metadata.ErrSent
 
 // Direction is where messages go.
 type Direction uint8
@@ -69,7 +77,7 @@ func (c *Call) Cluster() string { return c.cluster }
 // can be done until the call is on its way, and is ErrSent later. A cluster that
 // is not configured ends the call with INTERNAL.
 func (c *Call) SetCluster(name string) error {
-	if c.requestHeader.sent.Load() {
+	if c.requestHeader.IsSealed() {
 		return ErrSent
 	}
 	c.cluster = name
@@ -80,7 +88,7 @@ func (c *Call) SetCluster(name string) error {
 // as the instances stay the same, in a cluster with balance: hash. It can be done as
 // long as SetCluster can, and is ErrSent later. "" is no key.
 func (c *Call) SetAffinity(key string) error {
-	if c.requestHeader.sent.Load() {
+	if c.requestHeader.IsSealed() {
 		return ErrSent
 	}
 	c.affinity = key
@@ -96,11 +104,7 @@ func (c *Call) Direction() Direction { return c.direction }
 func (c *Call) Number() int { return c.number }
 
 // Incoming returns the metadata as the client has sent it. It is read-only.
-func (c *Call) Incoming() *Metadata {
-	m := &Metadata{fields: c.request.Metadata}
-	m.sent.Store(true)
-	return m
-}
+func (c *Call) Incoming() *Metadata { return metadata.ReadOnly(c.request.Metadata) }
 
 // RequestHeader returns the metadata that goes to the backend: at first what
 // the client has sent. It can be changed at the start of a call and, where a
@@ -119,8 +123,7 @@ func (c *Call) ResponseTrailer() *Metadata { return c.ofResponse(&c.responseTrai
 // ofResponse returns m to the filters of the response, whose goroutine it is for.
 func (c *Call) ofResponse(m *Metadata) *Metadata {
 	if c.direction == Request {
-		m = &Metadata{}
-		m.sent.Store(true)
+		m = metadata.ReadOnly(nil)
 	}
 	return m
 }

@@ -3,6 +3,7 @@ package filter
 import (
 	"log/slog"
 	"net"
+	"slices"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
@@ -87,10 +88,10 @@ type CallInfo struct {
 func (ch *Chain) Begin(info CallInfo) *Run {
 	r := &Run{chain: ch, log: info.Logger}
 	r.shared = shared{request: info.Request, peer: info.Peer, cluster: info.Cluster, route: info.Route}
-	r.shared.requestHeader.fields = append(stream.Metadata(nil), info.Request.Metadata...)
+	r.shared.requestHeader.Begin(slices.Clone(info.Request.Metadata))
 	r.requests = Call{shared: &r.shared, direction: Request}
 	r.responses = Call{shared: &r.shared, direction: Response}
-	r.shared.responseHeader.sent.Store(true)
-	r.shared.responseTrailer.sent.Store(true)
+	r.shared.responseHeader.Seal()
+	r.shared.responseTrailer.Seal()
 	return r
 }

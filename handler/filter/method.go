@@ -119,14 +119,14 @@ func (m Method[Req, Resp]) OnEnd(f func(ctx context.Context, c *Call, end *End))
 
 func (m Method[Req, Resp]) filter(at Point, f any) *Filter {
 	return &Filter{
-		method: m.name, point: at, name: functionName(f),
+		method: m.name, point: at, name: FunctionName(f),
 		req: reflect.TypeFor[Req](), resp: reflect.TypeFor[Resp](),
 	}
 }
 
-// functionName returns the name of f as the source has it, as far as that is
+// FunctionName returns the name of f as the source has it, as far as that is
 // known.
-func functionName(f any) string {
+func FunctionName(f any) string {
 	v := reflect.ValueOf(f)
 	if v.IsNil() {
 		return "nil"

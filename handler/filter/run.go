@@ -115,13 +115,13 @@ type Message struct {
 func (r *Run) Start(ctx context.Context) error { return r.hooks(ctx, AtStart, &r.requests) }
 
 // Settle has the request's header, and its cluster, not be changed any more.
-func (r *Run) Settle() { r.shared.requestHeader.sent.Store(true) }
+func (r *Run) Settle() { r.shared.requestHeader.Seal() }
 
 // Request returns what goes to the backend, and in which cluster. It settles both.
 func (r *Run) Request() (req *stream.Request, cluster string) {
 	r.Settle()
 	copied := *r.shared.request
-	copied.Metadata = r.shared.requestHeader.fields
+	copied.Metadata = r.shared.requestHeader.Fields()
 	return &copied, r.shared.cluster
 }
 
@@ -132,16 +132,16 @@ func (r *Run) Affinity() string { return r.shared.affinity }
 // for the client. The error is as Start's.
 func (r *Run) Header(ctx context.Context, h *stream.Header) (*stream.Header, error) {
 	m := &r.shared.responseHeader
-	m.fields = h.Metadata
 	if len(r.chain.points[AtHeader]) == 0 {
+		m.Begin(h.Metadata)
+		m.Seal()
 		return h, nil
 	}
-	m.fields = append(stream.Metadata(nil), h.Metadata...)
-	m.sent.Store(false)
+	m.Begin(slices.Clone(h.Metadata))
 	err := r.hooks(ctx, AtHeader, &r.responses)
-	m.sent.Store(true)
+	m.Seal()
 	copied := *h
-	copied.Metadata = m.fields
+	copied.Metadata = m.Fields()
 	return &copied, err
 }
 
@@ -347,18 +347,17 @@ func (r *Run) askEnd(ctx context.Context, f *Filter, t *stream.Trailer) *stream.
 	}
 	end := was
 	m := &r.shared.responseTrailer
-	m.fields = append(stream.Metadata(nil), t.Metadata...)
-	m.sent.Store(false)
+	m.Begin(slices.Clone(t.Metadata))
 	_, err := r.ask(f, func() Verdict {
 		f.end(ctx, &r.responses, &end)
 		return Forward
 	})
-	m.sent.Store(true)
+	m.Seal()
 	if err != nil {
 		return stream.AsFailure(err).Trailer()
 	}
 	copied := *t
-	copied.Metadata = m.fields
+	copied.Metadata = m.Fields()
 	copied.Status = stream.Status{Code: stream.Code(end.Code), Message: end.Message, Details: end.Details}
 	if end.Code != was.Code || end.Message != was.Message {
 		copied.Reset = nil // the status says more

@@ -111,9 +111,10 @@ func (v *Verdict) misfit() bool {
 
 // appended returns fields and more, in memory of its own.
 func appended(fields stream.Metadata, key string, values []string) (stream.Metadata, error) {
-	m := Metadata{fields: slices.Clone(fields)}
+	var m Metadata
+	m.Begin(slices.Clone(fields))
 	err := m.Add(key, values...)
-	return m.fields, err
+	return m.Fields(), err
 }
 
 func (v Verdict) mistake(err error) Verdict {

@@ -85,9 +85,9 @@ func TestWrongRules(t *testing.T) {
 			"reserved keys",
 			Rule{Name: "x", Metadata: Metadata{Set: map[string]string{"grpc-status": `"3"`}, Add: map[string]string{"TE": `"x"`}, Remove: []string{"a", "content-type"}}},
 			[]string{
-				`metadata.remove[1]: metadata "content-type" is the protocol's, and not for filters to change`,
-				`metadata.set.grpc-status: metadata "grpc-status" is the protocol's, and not for filters to change`,
-				`metadata.add.TE: metadata "te" is the protocol's, and not for filters to change`,
+				`metadata.remove[1]: metadata "content-type" is the protocol's, and not to be changed`,
+				`metadata.set.grpc-status: metadata "grpc-status" is the protocol's, and not to be changed`,
+				`metadata.add.TE: metadata "te" is the protocol's, and not to be changed`,
 			},
 		},
 		{"no key", Rule{Name: "x", Metadata: Metadata{Remove: []string{"a b"}}}, []string{`metadata.remove[0]: "a b" is no key for metadata; use letters, digits, "-", "_" and "."`}},

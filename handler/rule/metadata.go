@@ -57,7 +57,7 @@ func (b *builder) values(field string, values map[string]string, add bool) []met
 // key checks a key of metadata.
 func (b *builder) key(field, key string) {
 	if err := new(filter.Metadata).Set(key); err != nil {
-		b.addf(field, "%s", strings.TrimPrefix(err.Error(), "filter: "))
+		b.addf(field, "%s", err.Error())
 	}
 }
 

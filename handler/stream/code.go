@@ -35,3 +35,27 @@ func (c Code) String() string {
 	}
 	return strconv.FormatUint(uint64(c), 10)
 }
+
+// The codes of RST_STREAM (RFC 9113 section 7) that the gRPC specification has codes for.
+const (
+	resetRefusedStream      = 0x7
+	resetCancel             = 0x8
+	resetEnhanceYourCalm    = 0xb
+	resetInadequateSecurity = 0xc
+)
+
+// CodeOfReset maps the code of an RST_STREAM as the gRPC specification does ("Errors").
+func CodeOfReset(code uint32) Code {
+	switch code {
+	case resetCancel:
+		return Canceled
+	case resetEnhanceYourCalm:
+		return ResourceExhausted
+	case resetInadequateSecurity:
+		return PermissionDenied
+	case resetRefusedStream:
+		return Unavailable
+	default:
+		return Internal
+	}
+}

@@ -42,8 +42,18 @@ const (
 	ClientCanceled Reason = "client-cancelled"
 	// Shutdown: the proxy is stopping and the grace time is over.
 	Shutdown Reason = "shutdown"
-	// Rejected: a filter or a director rejected the call.
+	// Rejected: a filter, an interceptor or a director rejected the call.
 	Rejected Reason = "rejected"
+	// NoCredentials: the call has no credentials, or ones that are not valid.
+	NoCredentials Reason = "unauthenticated"
+	// CredentialsUnavailable: the credentials may be valid, but what they are verified
+	// by is not there yet.
+	CredentialsUnavailable Reason = "credentials-unavailable"
+	// Forbidden: the caller may not make the call.
+	Forbidden Reason = "forbidden"
+	// RateLimited: the call, or its next message, is beyond a limit on rates or on
+	// calls at a time.
+	RateLimited Reason = "rate-limited"
 	// MessageDropped: a filter dropped the one message that the call must have.
 	MessageDropped Reason = "message-dropped"
 	// Undecodable: a message is not of the type that filters of the method take.
@@ -60,6 +70,9 @@ type Failure struct {
 	Reason  Reason
 	Code    Code
 	Message string
+	// Details is the serialised google.rpc.Status, with code and message in it, nil
+	// for none.
+	Details []byte
 	// Unprocessed is true when the backend has certainly not begun the
 	// call, so that sending it again cannot do anything twice.
 	Unprocessed bool
@@ -74,7 +87,7 @@ func (f *Failure) Error() string { return string(f.Reason) + ": " + f.Message }
 // Trailer returns the trailer that tells the client of the failure.
 func (f *Failure) Trailer() *Trailer {
 	return &Trailer{
-		Status:   Status{Code: f.Code, Message: f.Message},
+		Status:   Status{Code: f.Code, Message: f.Message, Details: f.Details},
 		Metadata: Metadata{{Key: ReasonKey, Value: string(f.Reason)}},
 		Reset:    f.Reset,
 	}

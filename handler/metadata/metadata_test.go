@@ -1,7 +1,6 @@
-package filter
+package metadata
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"testing"
@@ -116,70 +115,4 @@ func TestMetadataThatHasBeenSent(t *testing.T) {
 	require.ErrorIs(t, m.Remove("k"), ErrSent)
 	require.Equal(t, stream.Metadata{{Key: "k", Value: "v"}}, m.fields)
 	require.Equal(t, "v", m.Get("k"))
-}
-
-// What filters change is a copy: what the client has sent, what the backend has
-// sent and what a transport holds stay as they were.
-func TestMetadataIsChangedInACopy(t *testing.T) {
-	change := func(m *Metadata) {
-		require.NoError(t, m.Remove("gone"))
-		require.NoError(t, m.Set("set", "new"))
-		require.NoError(t, m.Add("added", "new"))
-	}
-	set := chainOf(
-		t, unaryName,
-		unary.OnStart(func(_ context.Context, c *Call) Verdict {
-			change(c.RequestHeader())
-			require.Equal(t, "old", c.Incoming().Get("gone"))
-			require.ErrorIs(t, c.Incoming().Set("set", "new"), ErrSent)
-			require.ErrorIs(t, c.ResponseHeader().Set("k", "v"), ErrSent)
-			require.ErrorIs(t, c.ResponseTrailer().Set("k", "v"), ErrSent)
-			return Forward
-		}),
-		unary.OnHeader(func(_ context.Context, c *Call) Verdict {
-			require.ErrorIs(t, c.RequestHeader().Set("k", "v"), ErrSent)
-			require.ErrorIs(t, c.ResponseTrailer().Set("k", "v"), ErrSent)
-			change(c.ResponseHeader())
-			return Forward
-		}),
-		unary.OnEnd(func(_ context.Context, c *Call, _ *End) {
-			require.ErrorIs(t, c.RequestHeader().Set("k", "v"), ErrSent)
-			require.ErrorIs(t, c.ResponseHeader().Set("k", "v"), ErrSent)
-			require.Equal(t, "new", c.ResponseHeader().Get("set"))
-			change(c.ResponseTrailer())
-		}),
-	)
-	came := func() stream.Metadata {
-		return stream.Metadata{{Key: "gone", Value: "old"}, {Key: "kept", Value: "old"}, {Key: "set", Value: "old"}}
-	}
-	want := stream.Metadata{{Key: "kept", Value: "old"}, {Key: "set", Value: "new"}, {Key: "added", Value: "new"}}
-
-	r := begin(set, came()...)
-	require.NoError(t, r.Start(t.Context()))
-	req, cluster := r.Request()
-	require.Equal(t, want, req.Metadata)
-	require.Equal(t, "authority", req.Authority)
-	require.Equal(t, "cluster", cluster)
-	require.Equal(t, came(), r.shared.request.Metadata)
-
-	backends := &stream.Header{Encoding: "gzip", ContentType: "application/grpc+x", Metadata: came()}
-	header, err := r.Header(t.Context(), backends)
-	require.NoError(t, err)
-	require.Equal(t, &stream.Header{Encoding: "gzip", ContentType: "application/grpc+x", Metadata: want}, header)
-	require.Equal(t, came(), backends.Metadata)
-
-	trailer := &stream.Trailer{ContentType: "application/grpc+x", Metadata: came()}
-	end := r.End(t.Context(), trailer)
-	require.Equal(t, &stream.Trailer{ContentType: "application/grpc+x", Metadata: want}, end)
-	require.Equal(t, came(), trailer.Metadata)
-}
-
-// Without filters that could change them, headers and trailers are not copied.
-func TestMetadataThatNobodyChangesIsNotCopied(t *testing.T) {
-	r := runOf(t, unaryName, deciding(unaryName, AtRequest, Forward))
-	header, trailer := &stream.Header{}, &stream.Trailer{}
-	got, err := r.Header(t.Context(), header)
-	require.NoError(t, err)
-	require.Same(t, header, got)
-	require.Same(t, trailer, r.End(t.Context(), trailer))
 }

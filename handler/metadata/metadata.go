@@ -1,4 +1,6 @@
-package filter
+// Package metadata is the custom metadata of calls as those see and change it who
+// are asked about calls: filters and interceptors.
+package metadata
 
 import (
 	"encoding/base64"
@@ -18,15 +20,38 @@ import (
 // without regard to case. Values of keys that end in "-bin" are bytes, base64
 // being the transport's business; what is left alone crosses as it came.
 //
-// It may be changed until it is sent; see Call. It is for one goroutine at a
-// time.
+// It may be changed until it is sealed, which is when it is sent. It is for one
+// goroutine at a time. The zero value is empty, and may be changed.
 type Metadata struct {
 	fields stream.Metadata
 	sent   atomic.Bool
 }
 
+// ReadOnly returns fields as metadata that cannot be changed.
+func ReadOnly(fields stream.Metadata) *Metadata {
+	m := &Metadata{fields: fields}
+	m.Seal()
+	return m
+}
+
+// Begin has m be fields, which are m's from then on, and not sealed. It is for whoever
+// carries the call, as Seal and Fields are.
+func (m *Metadata) Begin(fields stream.Metadata) {
+	m.fields = fields
+	m.sent.Store(false)
+}
+
+// Seal has m not be changed any more. It may be called from any goroutine.
+func (m *Metadata) Seal() { m.sent.Store(true) }
+
+// IsSealed reports whether m cannot be changed any more.
+func (m *Metadata) IsSealed() bool { return m.sent.Load() }
+
+// Fields returns the metadata as it crosses the wire. It is read-only.
+func (m *Metadata) Fields() stream.Metadata { return m.fields }
+
 // ErrSent is what changing metadata fails with that is on its way already.
-var ErrSent = errors.New("filter: the metadata has been sent already")
+var ErrSent = errors.New("the metadata has been sent already")
 
 // Get returns the first value of key, "" when there is none.
 func (m *Metadata) Get(key string) string {
@@ -114,7 +139,7 @@ func (m *Metadata) encoded(key string, values []string) (stream.Metadata, error)
 		case strings.HasSuffix(key, "-bin"):
 			v = base64.RawStdEncoding.EncodeToString([]byte(v))
 		case strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r > '~' }):
-			return nil, fmt.Errorf("filter: metadata %q: value %q has characters that are not printable ASCII; use a key that ends in -bin", key, v)
+			return nil, fmt.Errorf("metadata %q: value %q has characters that are not printable ASCII; use a key that ends in -bin", key, v)
 		}
 		fields = append(fields, stream.Field{Key: key, Value: v})
 	}
@@ -128,20 +153,20 @@ func checkKey(key string) error {
 	switch key {
 	case "content-type", "content-length", "te", "connection", "keep-alive", "proxy-connection", "transfer-encoding",
 		"upgrade", "host", stream.ReasonKey:
-		return fmt.Errorf("filter: metadata %q is the protocol's, and not for filters to change", key)
+		return fmt.Errorf("metadata %q is the protocol's, and not to be changed", key)
 	case "grpc-trace-bin", "grpc-tags-bin", "grpc-previous-rpc-attempts", "grpc-retry-pushback-ms":
 		return nil // which are passed on as metadata
 	}
 	if strings.HasPrefix(key, "grpc-") {
-		return fmt.Errorf("filter: metadata %q is the protocol's, and not for filters to change", key)
+		return fmt.Errorf("metadata %q is the protocol's, and not to be changed", key)
 	}
 	if !httpguts.ValidHeaderFieldName(key) || strings.ContainsAny(key, "!#$%&'*+^`|~") {
-		return fmt.Errorf("filter: %q is no key for metadata; use letters, digits, \"-\", \"_\" and \".\"", key)
+		return fmt.Errorf("%q is no key for metadata; use letters, digits, \"-\", \"_\" and \".\"", key)
 	}
 	return nil
 }
 
-// decoded returns a field's value as filters see it. What is no base64 is left
+// decoded returns a field's value as it is seen. What is no base64 is left
 // as it is.
 func decoded(f stream.Field) string {
 	if !strings.HasSuffix(f.Key, "-bin") {
