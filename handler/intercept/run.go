@@ -1,0 +1,84 @@
+package intercept
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"github.com/kitexproxy/kitexproxy/handler/stream"
+)
+
+// Run has something that is no gRPC call, but is told of as one, go through links, and
+// then by last, whose error is its end. ctx is the call's; last gets one that ends before
+// Run returns, and has returned by then. Run returns what the links make of that.
+//
+// A panic ends nothing but the call. If last panics with http.ErrAbortHandler, which is
+// no mistake but how a response is broken off, c is ended and Run panics so, too.
+func Run(ctx context.Context, c *Call, links []Link, last Next) error {
+	if c.broken != nil {
+		return c.broken
+	}
+	ctx, cancel := context.WithCancel(&callContext{ctx, c})
+	r := runner{call: c, last: last, end: cancel}
+	w := walk{call: c, last: r.next}
+	err := w.through(ctx, links)
+	if r.close() {
+		c.End(brokenOff.Trailer())
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// brokenOff is the end of a call whose response has been broken off.
+var brokenOff = &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "the response has been broken off"}
+
+// runner calls what is behind the links, if they do so in time.
+type runner struct {
+	call *Call
+	last Next
+	end  context.CancelFunc
+
+	running sync.WaitGroup // last
+	mu      sync.Mutex
+	closed  bool
+	aborted bool
+}
+
+// next is the next of the innermost interceptor.
+func (r *runner) next(ctx context.Context) (err error) {
+	if !r.begin() {
+		return errTooLate
+	}
+	defer r.running.Done()
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.aborted, err = true, brokenOff
+		default:
+			err = r.call.panicked("a handler", p)
+		}
+	}()
+	return r.last(ctx)
+}
+
+func (r *runner) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.running.Add(1)
+	}
+	return !r.closed
+}
+
+// close returns when last runs no more, and reports whether it has broken off.
+func (r *runner) close() bool {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.end()
+	r.running.Wait()
+	return r.aborted
+}
