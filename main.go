@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
 	"github.com/kitexproxy/kitexproxy/proxy/cli"
@@ -31,12 +32,20 @@ func filters() []*filter.Filter {
 	}
 }
 
+// interceptors are around all calls, the first outermost, whatever their mode. Add
+// yours. The README (An interceptor in Go) has the one below.
+func interceptors() []intercept.Interceptor {
+	return []intercept.Interceptor{
+		// needTenant,
+	}
+}
+
 func main() {
 	cli.TuneProcess()
 	ctx, stop := context.WithCancel(context.Background())
 	stopOnSignals(stop)
 	os.Exit(cli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr,
-		proxy.WithServices(services()...), proxy.WithFilters(filters()...)))
+		proxy.WithServices(services()...), proxy.WithFilters(filters()...), proxy.WithInterceptors(interceptors()...)))
 }
 
 // stopOnSignals calls stop with the first signal, which makes the proxy drain,

@@ -13,19 +13,22 @@ import (
 
 // abort ends c with t, from any goroutine, unless it is decided already how c
 // ends. That ends its context, and the wait of whoever writes the response. If c
-// ends anyway, only filters of the end may be in the way: they are told to come
-// back.
+// ends anyway, only filters of the end and interceptors may be in the way: they are told
+// to come back.
 func (c *call) abort(t *stream.Trailer) {
 	c.mu.Lock()
 	first, finishing := !c.ending, c.ending && c.end == nil
 	if first {
 		c.ending, c.end = true, t
 	}
-	changed := c.changeTrailer(t)
+	changed, in, interrupt := c.changeTrailer(t), c.in, c.interrupt
 	c.mu.Unlock()
+	if interrupt != nil {
+		defer interrupt() // interceptors that wait for their next have been told by then
+	}
 	switch {
 	case first:
-		c.in.Finish(changed)
+		in.Finish(changed)
 	case finishing && c.run != nil: // which is set before c finishes
 		c.run.Interrupt()
 	}

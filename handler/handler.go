@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -47,11 +48,23 @@ type Options struct {
 	// has none. It is called once per call, concurrently, and must not block.
 	// nil means that no method has any.
 	Filters func(method string, t *resolver.Target) *filter.Chain
+	// Links returns what is around calls on their way to a target, behind what has
+	// been around them before; nil if there is nothing. It is called once per call,
+	// concurrently, and must not block. nil means that there never is.
+	Links func(t *resolver.Target) []intercept.Link
 	// Cluster returns the cluster of that name, nil if there is none, for filters
 	// that choose one on the way to a target. nil means that there are none.
 	Cluster func(t *resolver.Target, name string) *cluster.Cluster
 	// Logger gets what has no client to go to. Default slog.Default().
 	Logger *slog.Logger
+}
+
+// links are those of a target.
+func (o *Options) links(t *resolver.Target) []intercept.Link {
+	if o.Links == nil {
+		return nil
+	}
+	return o.Links(t)
 }
 
 // DefaultMaxMessage is the longest message in bytes that filters take, and the
@@ -82,6 +95,7 @@ type call struct {
 	target  *resolver.Target
 	request *stream.Request // what the backend is sent
 	ctx     context.Context // the client's, cut short by the route's timeout
+	around  *intercept.Call // nil if nothing is around the call
 
 	chain  *filter.Chain // nil for a call without filters
 	run    *filter.Run   // of chain
@@ -97,6 +111,8 @@ type call struct {
 	ending   bool              // it is decided how the call ends
 	end      *stream.Trailer   // and it has been ended so, by abort
 	answer   *filter.Ended     // what a filter of the request ended the call with
+
+	interrupt context.CancelFunc // ends the context of interceptors; nil if there are none
 }
 
 // Serve carries one call and has ended it when it returns. Nothing of the call
@@ -104,12 +120,9 @@ type call struct {
 func (h *Handler) Serve(in stream.Inbound) { h.serve(in, h.opts.Resolver) }
 
 func (h *Handler) serve(in stream.Inbound, routes Resolver) {
-	c := &call{in: in, request: in.Request()}
+	c := &call{in: in}
 	c.ctx = in.Context()
-	if h.opts.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		in = newLogged(in, h.opts.Logger)
-		c.in = in
-	}
+	c.around = intercept.FromContext(c.ctx)
 	defer h.recoverPanic(c)
 	if !h.calls.begin(c) {
 		in.Finish(failShutdown().Trailer())
@@ -126,9 +139,65 @@ func (h *Handler) serve(in stream.Inbound, routes Resolver) {
 		return
 	}
 	c.takeRoute(target)
+	if links := h.opts.links(target); len(links) > 0 {
+		h.intercept(c, links)
+		return
+	}
+	h.carry(c)
+}
+
+// intercept has c carried behind what its route has around it.
+func (h *Handler) intercept(c *call, links []intercept.Link) {
+	if c.around == nil { // the route has come with a reload just now
+		c.around = intercept.Begin(nil, intercept.Info{Request: c.in.Request(), Peer: c.in.Peer(), Logger: h.opts.Logger})
+		c.around.Routed(c.target.Route, c.target.Cluster.Name(), string(c.target.Mode))
+		c.proceed(intercept.Watch(c.in, c.around))
+	}
+	in := c.in
+	if !intercept.Guards(links) {
+		var over context.CancelFunc
+		in, over = c.interruptible()
+		defer over()
+	}
+	intercept.Carry(in, c.around, links, func(in stream.Inbound) {
+		defer h.recoverPanic(c)
+		c.proceed(in)
+		h.carry(c)
+	})
+}
+
+// interruptible returns c's inbound stream with a context that ends when c is aborted,
+// too: an interceptor may wait for that, and not for its next, which is told of the end.
+func (c *call) interruptible() (stream.Inbound, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(c.in.Context())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupt = cancel
+	return &interruptible{c.in, ctx}, cancel
+}
+
+// interruptible is an inbound stream with a context of its own.
+type interruptible struct {
+	stream.Inbound
+	ctx context.Context
+}
+
+// Context implements stream.Inbound.
+func (i *interruptible) Context() context.Context { return i.ctx }
+
+// proceed has c go on as in.
+func (c *call) proceed(in stream.Inbound) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.in, c.ctx = in, in.Context()
+}
+
+// carry carries c, of which the target is known, and has ended it when it returns.
+func (h *Handler) carry(c *call) {
+	c.request = c.in.Request()
 	defer c.limitTime()()
 	if h.opts.Filters != nil {
-		c.chain = h.opts.Filters(in.Request().Method, c.target)
+		c.chain = h.opts.Filters(c.request.Method, c.target)
 	}
 	c.finish(h.relay(c))
 }
@@ -136,6 +205,7 @@ func (h *Handler) serve(in stream.Inbound, routes Resolver) {
 // takeRoute notes where c goes. It may have been aborted already.
 func (c *call) takeRoute(t *resolver.Target) {
 	c.target = t
+	c.around.Routed(t.Route, t.Cluster.Name(), string(t.Mode))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.trailers = t.ResponseTrailer

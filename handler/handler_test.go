@@ -1,11 +1,9 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -266,14 +264,4 @@ func TestClientThatTakesNothingEndsTheCall(t *testing.T) {
 	a := newAnswer(message("m"), stream.OK)
 	serve(t, c, &backends{answers: []*answer{a}}, Options{})
 	require.Positive(t, a.aborted)
-}
-
-func TestCallsAreLoggedAtDebugLevel(t *testing.T) {
-	for level, want := range map[slog.Level]int{slog.LevelInfo: 0, slog.LevelDebug: 1} {
-		var lines bytes.Buffer
-		log := slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: level}))
-		serve(t, newClient(nil, io.EOF), &backends{}, Options{Resolver: noRoutes{}, Logger: log})
-		require.Equal(t, want, strings.Count(lines.String(), "method=/test.Service/Method"), lines.String())
-		require.Equal(t, want, strings.Count(lines.String(), "code=UNIMPLEMENTED reason=no-route"), lines.String())
-	}
 }

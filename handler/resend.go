@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -50,9 +51,39 @@ type resend struct {
 // attempt is one stream to a backend for a call. It is closed by the reader.
 type attempt struct {
 	stream.Outbound
-	instance *cluster.Endpoint // nil if none has taken it
-	replayed chan struct{}     // closed when it has got what was sent before it; nil if that was done at once
+	told     told
+	replayed chan struct{} // closed when it has got what was sent before it; nil if that was done at once
 	goesWith
+}
+
+// told are those who are told of an attempt.
+type told struct {
+	instance *cluster.Endpoint  // nil if none has taken it
+	seen     *intercept.Attempt // nil if nobody wants to know more
+}
+
+// begin tells that the call is sent to an instance.
+func (r *resend) begin(name string, instance *cluster.Endpoint) told {
+	instance.Begin()
+	return told{instance, r.call.around.BeginAttempt(name, instance.Address())}
+}
+
+// request returns what the instance is sent.
+func (t told) request(req *stream.Request) *stream.Request {
+	if t.seen == nil || len(t.seen.Header) == 0 {
+		return req
+	}
+	more := *req
+	more.Metadata = t.seen.SetHeader(req.Metadata)
+	return &more
+}
+
+// end tells how it has gone.
+func (t told) end(result cluster.Result) {
+	if t.instance != nil {
+		t.instance.End(result)
+	}
+	t.seen.End(result)
 }
 
 // goesWith is what goes with a stream and ends with it. The zero value is nothing.
@@ -144,12 +175,12 @@ func (r *resend) openNext(t try) (*attempt, error) {
 			t.over()
 			return nil, none
 		}
-		instance.Begin()
-		out, err := r.backends.Open(t.ctx, name, instance.Address(), t.request)
+		told := r.begin(name, instance)
+		out, err := r.backends.Open(t.ctx, name, instance.Address(), told.request(t.request))
 		if err == nil {
-			return &attempt{Outbound: out, instance: instance, goesWith: t.goesWith}, nil
+			return &attempt{Outbound: out, told: told, goesWith: t.goesWith}, nil
 		}
-		instance.End(r.blame(err))
+		told.end(r.blame(err))
 		if !r.mayTryNext(err) {
 			t.over()
 			return nil, err
@@ -274,9 +305,7 @@ func (a *attempt) close(result cluster.Result) {
 	if a.replayed != nil {
 		<-a.replayed
 	}
-	if a.instance != nil {
-		a.instance.End(result)
-	}
+	a.told.end(result)
 }
 
 // Header returns the response headers of the stream that got through.
@@ -359,7 +388,7 @@ func (r *resend) current() *attempt {
 
 // String names the response for messages.
 func (r *resend) String() string {
-	return fmt.Sprintf("cluster %q: instance %s: the response", r.call.target.Cluster.Name(), r.current().instance.Address())
+	return fmt.Sprintf("cluster %q: instance %s: the response", r.call.target.Cluster.Name(), r.current().told.instance.Address())
 }
 
 func (r *resend) commit() {

@@ -3,34 +3,58 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/gateway"
 	"github.com/kitexproxy/kitexproxy/handler/secure"
+	"github.com/kitexproxy/kitexproxy/handler/tracing"
 	"github.com/kitexproxy/kitexproxy/resolver/discovery"
 )
 
 // Check returns what would keep a proxy with this configuration from starting, but
-// for addresses that it cannot listen on: what New refuses, and files of TLS that
-// cannot be used. It opens no connections.
+// for addresses that it cannot listen on: what New refuses, and files that cannot be
+// used. It opens no connections, writes nothing and leaves nothing running.
 func Check(cfg *conf.Config, opts ...Option) error {
 	if _, err := Plan(cfg, opts...); err != nil {
 		return err
 	}
 	o := newOptions(opts)
+	return errors.Join(checkListeners(cfg), checkClusters(cfg, o), checkLinks(cfg), checkReports(cfg), checkGateway(cfg, o))
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+func checkListeners(cfg *conf.Config) error {
 	var errs []error
 	for i, l := range cfg.Listeners {
 		if l.TLS != nil {
-			_, err := secure.Server(l.TLS, slog.New(slog.DiscardHandler))
+			_, err := secure.Server(l.TLS, silent)
 			errs = append(errs, at(conf.KeyPath(conf.ItemPath("listeners", i), "tls"), err))
 		}
 	}
+	for i, l := range listenersOf(cfg.HTTP) {
+		if l.TLS != nil {
+			_, err := secure.Server(l.TLS, silent)
+			errs = append(errs, at(conf.KeyPath(conf.ItemPath("http.listeners", i), "tls"), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkClusters(cfg *conf.Config, o *options) error {
+	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Clusters)) {
 		c, path := cfg.Clusters[name], conf.KeyPath("clusters", name)
 		if c.TLS != nil {
-			_, err := secure.Client(c.TLS, slog.New(slog.DiscardHandler))
+			_, err := secure.Client(c.TLS, silent)
 			errs = append(errs, at(conf.KeyPath(path, "tls"), err))
 		}
 		if c.Discovery != nil {
@@ -39,6 +63,67 @@ func Check(cfg *conf.Config, opts ...Option) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func checkLinks(cfg *conf.Config) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(cfg.Interceptors)) {
+		errs = append(errs, at(conf.KeyPath("interceptors", name), checkLink(cfg.Interceptors[name], silent)))
+	}
+	return errors.Join(errs...)
+}
+
+// checkReports checks that what is told of calls can be written, and sent.
+func checkReports(cfg *conf.Config) error {
+	var errs []error
+	if cfg.AccessLog != nil {
+		errs = append(errs, at("access_log.output", checkOutput(cfg.AccessLog.Output)))
+	}
+	if cfg.Tracing != nil {
+		errs = append(errs, at("tracing", tracing.Check(tracingOf(cfg.Tracing, silent))))
+	}
+	return errors.Join(errs...)
+}
+
+// checkOutput returns why no file of this name could be written to, without making one.
+func checkOutput(name string) error {
+	if name == conf.OutputStderr || name == conf.OutputStdout {
+		return nil
+	}
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir():
+		return fmt.Errorf("%s is a directory; name a file in it", name)
+	case err == nil:
+		return writable(name)
+	case errors.Is(err, fs.ErrNotExist):
+		return writable(filepath.Dir(name))
+	default:
+		return err
+	}
+}
+
+// writable returns why the process may not write to a file or into a directory that is
+// there.
+func writable(path string) error {
+	if err := unix.Access(path, unix.W_OK); err != nil {
+		return &fs.PathError{Op: "write to", Path: path, Err: err}
+	}
+	return nil
+}
+
+// checkGateway checks the google.api.http options of the schemas that are files: those
+// that backends tell are not known yet.
+func checkGateway(cfg *conf.Config, o *options) error {
+	if cfg.HTTP == nil || cfg.HTTP.Gateway == nil {
+		return nil
+	}
+	f, err := newFilters(cfg, o)
+	if err != nil {
+		return err
+	}
+	g := gateway.New(gatewayOf(cfg.HTTP.Gateway, &cfg.HTTP.Listeners[0]))
+	return at("http.gateway", g.Use(f.dynamic.services()))
 }
 
 // at says where in the configuration an error belongs to.

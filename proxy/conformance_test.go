@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"testing"
 
 	_ "github.com/cloudwego/kitex/pkg/remote/codec/protobuf/encoding/gzip" // for the Kitex backends
@@ -14,6 +15,8 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
@@ -23,6 +26,7 @@ type way struct {
 	level     slog.Level
 	prepare   func(*proxy.Proxy) // nil for nothing
 	filters   []proxy.Option     // for mode: struct, nil for mode: frame
+	around    []proxy.Option     // what is around calls, nil for nothing
 	brief     bool               // the suite with the ends of grpc-go will do, as it differs little from another way
 	opts      handlertest.Options
 }
@@ -33,11 +37,47 @@ var ways = map[string]way{
 	"native, logged": {transport: conf.TransportNative, level: slog.LevelDebug, brief: true},
 	// The streams that modes which look at messages work with.
 	"native, streams": {transport: conf.TransportNative, prepare: proxy.UseStreams, brief: true},
-	"kitex":           {transport: conf.TransportKitex, opts: notOnKitex},
-	"struct":          {transport: conf.TransportNative, filters: structOptions(filter.Forward)},
-	"struct, changed": {transport: conf.TransportNative, filters: structOptions(filter.Changed)},
-	"struct, kitex":   {transport: conf.TransportKitex, filters: structOptions(filter.Forward), opts: notOnKitex},
+	// What is around calls, with nothing but guards and observers, and with
+	// interceptors.
+	"native, guarded":     {transport: conf.TransportNative, around: guarded, brief: true},
+	"native, intercepted": {transport: conf.TransportNative, around: intercepted, brief: true},
+	"struct, intercepted": {transport: conf.TransportNative, around: intercepted, filters: structOptions(filter.Forward), brief: true},
+	"kitex":               {transport: conf.TransportKitex, opts: notOnKitex},
+	"struct":              {transport: conf.TransportNative, filters: structOptions(filter.Forward)},
+	"struct, changed":     {transport: conf.TransportNative, filters: structOptions(filter.Changed)},
+	"struct, kitex":       {transport: conf.TransportKitex, filters: structOptions(filter.Forward), opts: notOnKitex},
 }
+
+// guarded is around calls without a goroutine of theirs, and changes nothing.
+var guarded = []proxy.Option{
+	proxy.WithGuards(func(c *intercept.Call) error {
+		c.OnMessage(func(filter.Direction) error { return nil })
+		c.Header() // has the metadata written anew
+		return nil
+	}),
+	proxy.WithObservers(watchful{}),
+}
+
+// intercepted is around calls with two interceptors, and changes nothing.
+var intercepted = append([]proxy.Option{proxy.WithInterceptors(
+	func(ctx context.Context, _ *intercept.Call, next intercept.Next) error { return next(ctx) },
+	func(ctx context.Context, _ *intercept.Call, next intercept.Next) error {
+		type key struct{}
+		return next(context.WithValue(ctx, key{}, "value"))
+	},
+)}, guarded...)
+
+// watchful is an observer that wants to know everything.
+type watchful struct{}
+
+func (watchful) Begin(*intercept.Call)                            { /* looks on */ }
+func (watchful) End(c *intercept.Call)                            { _ = c.Outcome() }
+func (watchful) BeginAttempt(*intercept.Call, *intercept.Attempt) { /* looks on */ }
+func (watchful) EndAttempt(*intercept.Call, *intercept.Attempt)   { /* looks on */ }
+func (watchful) ResponseHeader(*intercept.Call, stream.Metadata)  { /* looks on */ }
+func (watchful) Message(*intercept.Call, intercept.Message)       { /* looks on */ }
+func (watchful) BeginConn(c *intercept.Conn)                      { c.SetContext(context.WithoutCancel(c.Context())) }
+func (watchful) EndConn(*intercept.Conn)                          { /* looks on */ }
 
 // target puts a proxy of its own before each backend.
 func (w way) target(t *testing.T, backend string) string {
@@ -49,7 +89,7 @@ func (w way) target(t *testing.T, backend string) string {
 		cfg.Default.Undecodable = conf.UndecodableForward // the suite sends messages in encodings that nobody knows
 		cfg.Default.MessageLimit = math.MaxUint32
 	}
-	p, err := proxy.New(cfg, append(w.filters, proxy.WithLogger(w.logger()))...)
+	p, err := proxy.New(cfg, append(slices.Concat(w.filters, w.around), proxy.WithLogger(w.logger()))...)
 	require.NoError(t, err)
 	if w.prepare != nil {
 		w.prepare(p)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/cloudwego/kitex/pkg/streaming"
 
@@ -59,6 +61,7 @@ func WithDirector(d Director) Option {
 // toValidate returns a configuration as it is to be validated: a director needs
 // neither routes nor clusters, so that those that are missing are made up.
 func (o *options) toValidate(cfg *conf.Config) *conf.Config {
+	cfg = cfg.WithGoInterceptors(slices.Sorted(maps.Keys(o.named))...)
 	if o.director == nil || len(cfg.Routes) > 0 || cfg.Default != nil {
 		return cfg
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
@@ -22,7 +23,8 @@ const authorityKey = ":authority"
 // without any for a backend.
 func withMetadata(in stream.Inbound) context.Context {
 	ctx := in.Context()
-	if _, ok := metadata.FromIncomingContext(ctx); !ok {
+	_, there := metadata.FromIncomingContext(ctx) // on Kitex's transport: what the client has sent
+	if _, changed := intercept.FromContext(ctx).ChangedHeader(); changed || !there {
 		ctx = metadata.NewIncomingContext(ctx, incoming(in.Request()))
 	}
 	return metadata.NewOutgoingContext(ctx, nil)

@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"golang.org/x/net/http2/hpack"
-
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -43,13 +41,13 @@ func newResolver(r *Relay, o *options) handler.Resolver {
 
 // resolveByOther is resolve by a resolver of WithResolver. If that panics, so does the
 // call in a goroutine of its own, which asks again.
-func (n *native) resolveByOther(s *h2.Stream, method, authority string, fields []hpack.HeaderField) (t *resolver.Target) {
+func (n *native) resolveByOther(s *h2.Stream, method, authority string, head headOf) (t *resolver.Target) {
 	defer func() {
 		if recover() != nil {
 			t = nil
 		}
 	}()
 	return n.relay.resolver.Resolve(&resolver.Call{
-		Method: method, Authority: authority, Peer: s.Conn().NetConn().RemoteAddr(), Metadata: resolver.NewList(fields, headerField),
+		Method: method, Authority: authority, Peer: s.Conn().NetConn().RemoteAddr(), Metadata: head.list(),
 	})
 }

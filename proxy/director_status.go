@@ -1,78 +1,58 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"strconv"
 
 	"github.com/cloudwego/kitex/pkg/kerrors"
 	kitexstatus "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/pkg/utils"
-	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
-// endOf says how the call ends that a director has returned err for.
+// endOf says how the call ends that a director or an interceptor has ended with err,
+// which may have a status of Kitex's.
 func endOf(err error) *stream.Trailer {
-	t := &stream.Trailer{
-		Status:   stream.Status{Code: codeOf(err), Message: err.Error()},
-		Metadata: stream.Metadata{{Key: stream.ReasonKey, Value: string(stream.Rejected)}},
-	}
-	if st := statusOf(err); st != nil && st.GetCode() != 0 { // an error is not OK, whatever it says
+	t := intercept.TrailerOf(err)
+	var kitex kitexstatus.Iface
+	biz, isBiz := kerrors.FromBizStatusError(err)
+	switch _, grpc := status.FromError(err); {
+	case grpc:
+	case errors.As(err, &kitex) && kitex.GRPCStatus() != nil:
+		st := kitex.GRPCStatus().Proto()
+		if st.GetCode() == 0 {
+			break // an error is not OK, whatever it says
+		}
 		t.Status.Code, t.Status.Message = stream.Code(st.GetCode()), st.GetMessage()
-		t.Status.Details = detailsOf(st)
+		if direct, ok := err.(kitexstatus.Iface); !ok || direct != kitex {
+			t.Status.Message = err.Error() // of one that is wrapped, as in grpc-go
+			st.Message = err.Error()
+		}
+		t.Status.Details = intercept.DetailsOf(st)
+	case isBiz:
+		t.Status.Code, t.Status.Message = stream.Internal, biz.BizMessage() // as Kitex's servers do
 	}
-	if biz, ok := kerrors.FromBizStatusError(err); ok {
+	if isBiz {
 		t.Metadata = append(t.Metadata, bizFields(biz)...)
 	}
 	return t
 }
 
-// codeOf returns the code of an error without a status.
-func codeOf(err error) stream.Code {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return stream.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		return stream.Canceled
-	default:
-		return stream.Unknown
-	}
-}
-
-// statusOf returns the status that an error has, nil for none. The message of one
-// that is wrapped is the whole text, as in grpc-go.
-func statusOf(err error) *spb.Status {
-	if st, ok := status.FromError(err); ok {
-		return st.Proto()
-	}
+// inGRPC returns the error of a link so that package intercept knows its status, which
+// may be Kitex's.
+func inGRPC(err error) error {
 	var kitex kitexstatus.Iface
-	if errors.As(err, &kitex) && kitex.GRPCStatus() != nil {
-		st := kitex.GRPCStatus().Proto()
-		if direct, ok := err.(kitexstatus.Iface); !ok || direct != kitex {
-			st.Message = err.Error()
-		}
-		return st
+	_, isBiz := kerrors.FromBizStatusError(err)
+	if err == nil || !isBiz && !errors.As(err, &kitex) {
+		return err
 	}
-	if biz, ok := kerrors.FromBizStatusError(err); ok {
-		return &spb.Status{Code: int32(stream.Internal), Message: biz.BizMessage()} // as Kitex's servers do
+	if _, grpc := status.FromError(err); grpc && !isBiz {
+		return err
 	}
-	return nil
-}
-
-// detailsOf returns the bytes of a status if there are details in it.
-func detailsOf(st *spb.Status) []byte {
-	if len(st.GetDetails()) == 0 {
-		return nil
-	}
-	b, err := proto.Marshal(st)
-	if err != nil {
-		return nil // code and message do without
-	}
-	return b
+	return intercept.EndWith(endOf(err))
 }
 
 // bizFields are the trailers in which Kitex's servers send a business status.

@@ -27,17 +27,20 @@ type dynamic struct {
 	places  []place
 	sources map[string]*source       // by the schema's name
 	routes  map[string]*dynamicRoute // by the route's name
+	gateway []*source                // whose services the gateway has
 	cancel  context.CancelFunc       // ends compiling, once started
 }
 
 // source is a schema that is used.
 type source struct {
 	name   string
-	fixed  *schema.Schema   // nil for one that backends tell
-	asks   *conf.Reflection // nil for one that is fixed
-	live   *schema.Live     // of asks, once started
-	known  *schema.Schema   // what the generation before was told of asks; nil for nothing
-	routes []*dynamicRoute  // whose rules need it
+	fixed  *schema.Schema                // nil for one that backends tell
+	asks   *conf.Reflection              // nil for one that is fixed
+	live   *schema.Live                  // of asks, once started
+	known  *schema.Schema                // what the generation before was told of asks; nil for nothing
+	routes []*dynamicRoute               // whose rules need it
+	shown  bool                          // the gateway has its services
+	told   atomic.Pointer[schema.Schema] // what backends have told, and fits the rules
 }
 
 // dynamicRoute is a route with mode: dynamic.
@@ -63,7 +66,37 @@ func newDynamic(cfg *conf.Config, places []place) (*dynamic, error) {
 			errs = append(errs, d.addRoute(&places[i]))
 		}
 	}
+	if cfg.HTTP != nil && cfg.HTTP.Gateway != nil {
+		for _, name := range cfg.HTTP.Gateway.Schemas {
+			errs = append(errs, d.addGateway(name))
+		}
+	}
 	return d, errors.Join(errs...)
+}
+
+// addGateway takes in a schema whose services the gateway has.
+func (d *dynamic) addGateway(name string) error {
+	src, err := d.source(name)
+	if src != nil {
+		src.shown = true
+		d.gateway = append(d.gateway, src)
+	}
+	return err
+}
+
+// services returns those that the gateway has, as far as they are known.
+func (d *dynamic) services() []protoreflect.ServiceDescriptor {
+	var all []protoreflect.ServiceDescriptor
+	for _, src := range d.gateway {
+		s := src.fixed
+		if s == nil {
+			s = src.told.Load()
+		}
+		if s != nil {
+			all = slices.AppendSeq(all, s.Services())
+		}
+	}
+	return all
 }
 
 // addRoute takes in a route that is dynamic.

@@ -85,6 +85,6 @@ func TestDynamicOpenerEndsWithItsContext(t *testing.T) {
 // What backends tell does not end the proxy, whatever it makes of the code.
 func TestDynamicPanicOfChangedIsAnError(t *testing.T) {
 	var none *schema.Schema // to have one at all
-	err := new(dynamic).changed(t.Context(), &source{routes: []*dynamicRoute{{}}}, none)
+	err := new(dynamic).changed(t.Context(), new(generation), &source{routes: []*dynamicRoute{{}}}, none)
 	require.ErrorContains(t, err, "panic: ")
 }

@@ -22,11 +22,11 @@ func (d *dynamic) start(r *Relay, g, before *generation) {
 	var ctx context.Context
 	ctx, d.cancel = context.WithCancel(context.Background())
 	for _, src := range d.sources {
-		if len(src.routes) == 0 { // no rule needs it, or it is fixed
+		if src.asks == nil || len(src.routes) == 0 && !src.shown { // it is fixed, or nothing needs it
 			continue
 		}
 		if src.known = before.told(src); src.known != nil {
-			_ = d.changed(ctx, src, src.known) // or else the calls wait for what is told next
+			_ = d.changed(ctx, g, src, src.known) // or else the calls wait for what is told next
 		}
 		src.live = schema.NewLive(
 			func(ctx context.Context) (*schema.Schema, error) {
@@ -34,7 +34,7 @@ func (d *dynamic) start(r *Relay, g, before *generation) {
 			},
 			schema.LiveOptions{
 				Refresh: time.Duration(src.asks.Refresh),
-				Changed: func(s *schema.Schema) error { return d.changed(ctx, src, s) },
+				Changed: func(s *schema.Schema) error { return d.changed(ctx, g, src, s) },
 				Logger:  r.log.With("schema", src.name),
 			},
 		)
@@ -53,10 +53,10 @@ func (g *generation) told(like *source) *schema.Schema {
 	return cmp.Or(src.live.Current(), src.known)
 }
 
-// changed has the rules compiled by a schema that backends have told. If any does
-// not fit, all stay as they are. A panic is an error, too: what backends tell must
+// changed has the rules compiled by a schema that backends have told, and the gateway
+// know its services. If anything does not fit, all stays as it is. A panic is an error, too: what backends tell must
 // not end the proxy.
-func (d *dynamic) changed(ctx context.Context, src *source, s *schema.Schema) (err error) {
+func (d *dynamic) changed(ctx context.Context, g *generation, src *source, s *schema.Schema) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -72,10 +72,26 @@ func (d *dynamic) changed(ctx context.Context, src *source, s *schema.Schema) (e
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	before := src.told.Swap(s)
+	if err := g.publish(); err != nil {
+		src.told.Store(before)
+		return err
+	}
 	for i, r := range src.routes {
 		r.chains.Store(&all[i])
 	}
 	return nil
+}
+
+// publish has the gateways know the services of their schemas, as far as those are known.
+func (g *generation) publish() error {
+	g.publishing.Lock()
+	defer g.publishing.Unlock()
+	services := g.filters.dynamic.services()
+	if len(services) == 0 {
+		return nil
+	}
+	return at("http.gateway", g.web.use(services))
 }
 
 // await waits for the schemas that backends tell until ctx ends, and returns why
@@ -83,14 +99,22 @@ func (d *dynamic) changed(ctx context.Context, src *source, s *schema.Schema) (e
 func (d *dynamic) await(ctx context.Context) error {
 	var errs []error
 	for _, src := range d.sources {
-		if src.live == nil || src.routes[0].chains.Load() != nil {
+		if src.live == nil || src.told.Load() != nil {
 			continue
 		}
 		if _, err := src.live.Await(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("schema %q: %w; calls whose rules need it are answered with UNAVAILABLE for now", src.name, err))
+			errs = append(errs, fmt.Errorf("schema %q: %w; calls %s are answered with UNAVAILABLE for now", src.name, err, src.needed()))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// needed says which calls need the schema.
+func (s *source) needed() string {
+	if len(s.routes) == 0 {
+		return "that need it"
+	}
+	return "whose rules need it"
 }
 
 func (d *dynamic) close() {

@@ -10,14 +10,19 @@ import (
 	"time"
 
 	"github.com/cloudwego/kitex/client"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
+	kitexstatus "github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/cloudwego/kitex/server"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echoservice "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -121,6 +126,53 @@ func ExampleWithFilters() {
 	// Output:
 	// hello
 	// ***
+}
+
+// The README has what follows as a file of its own, too (An interceptor in Go).
+
+func needTenant(ctx context.Context, c *intercept.Call, next intercept.Next) error {
+	tenant := c.Incoming().Get("x-tenant")
+	if tenant == "" {
+		return status.Error(codes.InvalidArgument, "x-tenant is missing")
+	}
+	if err := c.Header().Set("x-tenant", strings.ToLower(tenant)); err != nil {
+		return err
+	}
+	err := next(ctx) // the call goes on, and has ended when this returns
+	if cost := c.Trailer().Get("x-cost"); cost != "" {
+		slog.InfoContext(ctx, "paid", "tenant", tenant, "method", c.Method(), "cost", cost)
+	}
+	return err
+}
+
+// An interceptor is around calls of all methods, whatever their mode.
+func ExampleWithInterceptors() {
+	backend, err := demo.StartBackend("127.0.0.1:0")
+	check(err)
+	defer backend.Stop()
+
+	cfg, err := conf.Simple("127.0.0.1:0", backend.Addr())
+	check(err)
+	p, err := proxy.New(cfg, proxy.WithInterceptors(needTenant), proxy.WithLogger(slog.New(slog.DiscardHandler)))
+	check(err)
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.Run(ctx) }() // ends with stop
+	<-p.Ready()
+
+	cli, err := echoservice.NewClient("echo", client.WithHostPorts(p.Addrs()[0].String()))
+	check(err)
+	for _, tenant := range []string{"Acme", ""} {
+		ctx := metadata.AppendToOutgoingContext(context.Background(), "x-tenant", tenant)
+		reply, err := cli.Unary(ctx, &echo.EchoRequest{Message: "hello"})
+		fmt.Printf("%q %q\n", reply.GetMessage(), kitexstatus.Convert(err).Message())
+	}
+
+	stop()
+	check(<-stopped)
+	// Output:
+	// "hello" ""
+	// "" "x-tenant is missing"
 }
 
 func listen() net.Listener {

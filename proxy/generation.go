@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/conf"
@@ -16,10 +17,14 @@ import (
 // generation is one configuration in use: what calls that begin go by, to their
 // end. Targets know theirs as their owner.
 type generation struct {
-	cfg      *conf.Config
-	routes   *resolver.Table
-	filters  filters
-	clusters map[string]*liveCluster
+	cfg     *conf.Config
+	routes  *resolver.Table
+	filters filters
+	around  around
+	web     web
+
+	publishing sync.Mutex // held while the gateways are told of services
+	clusters   map[string]*liveCluster
 }
 
 // newGeneration makes a generation of a valid configuration. Clusters that are as
@@ -30,6 +35,9 @@ func (r *Relay) newGeneration(cfg *conf.Config, before *generation) (*generation
 	var errs []error
 	var err error
 	if g.filters, err = newFilters(cfg, r.opts); err != nil {
+		errs = append(errs, err)
+	}
+	if g.around, err = newAround(cfg, r.opts, before); err != nil {
 		errs = append(errs, err)
 	}
 	known := make(map[string]*cluster.Cluster)
@@ -48,6 +56,11 @@ func (r *Relay) newGeneration(cfg *conf.Config, before *generation) (*generation
 		return nil, err
 	}
 	g.routes = resolver.New(cfg, known, g)
+	g.web = r.newWeb(g)
+	if err := g.publish(); err != nil {
+		g.stop(before)
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -91,6 +104,7 @@ func (g *generation) stop(other *generation) {
 	if g.filters.dynamic != nil {
 		g.filters.dynamic.close()
 	}
+	g.around.close(other)
 	for name, l := range g.clusters {
 		if !g.shares(name, other) {
 			l.stop()

@@ -88,13 +88,13 @@ func (s *servers) open(l conf.Listener) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := listen(l.Address)
+	ln, err := listen(l.Address, grpcListeners)
 	if err != nil {
 		return nil, err
 	}
 	f := &front{cfg: l, ln: &listener{Listener: ln, closed: make(chan struct{})}, exit: make(chan error)}
 	f.tls.Store(encryption)
-	f.svr = server.NewServer(append(s.relay.serverOptions(f.encryption()),
+	f.svr = server.NewServer(append(s.relay.serverOptions(newEntry(s.relay, l.Address), f.encryption()),
 		server.WithListener(f.ln),
 		server.WithExitSignal(func() <-chan error { return f.exit }),
 	)...)
@@ -141,20 +141,20 @@ func closeAll(fronts []*front) {
 // time that lets the relay end the calls. Kitex services registered with it are
 // served as ever. A server with options of its own needs none but
 // WithGRPCUnknownServiceHandler.
-func (r *Relay) ServerOptions() []server.Option { return r.serverOptions(nil) }
+func (r *Relay) ServerOptions() []server.Option { return r.serverOptions(newEntry(r, ""), nil) }
 
-// serverOptions is ServerOptions for a listener that encrypts, unless encryption is
+// serverOptions is ServerOptions for what comes in at e, encrypted unless encryption is
 // nil.
-func (r *Relay) serverOptions(encryption *tls.Config) []server.Option {
+func (r *Relay) serverOptions(e *entry, encryption *tls.Config) []server.Option {
 	common := []server.Option{
-		server.WithGRPCUnknownServiceHandler(r.Unknown),
+		server.WithGRPCUnknownServiceHandler(r.kitexServer(e).Unknown),
 		// The relay ends the calls in time; Kitex would only cut them off.
 		server.WithExitWaitTime(time.Duration(r.cfg.Timeouts.Shutdown) + kitexExitMargin),
 	}
 	if r.native != nil {
-		return append(common, r.nativeOptions(encryption)...)
+		return append(common, r.nativeOptions(e, encryption)...)
 	}
-	return append(common, r.kitexOptions(encryption)...)
+	return append(common, r.kitexOptions(e, encryption)...)
 }
 
 func (r *Relay) transServer(encryption *tls.Config) *kitexhost.TransServer {
@@ -167,20 +167,23 @@ func (r *Relay) transServer(encryption *tls.Config) *kitexhost.TransServer {
 }
 
 // nativeOptions are those for the proxy's own transport.
-func (r *Relay) nativeOptions(encryption *tls.Config) []server.Option {
+func (r *Relay) nativeOptions(e *entry, encryption *tls.Config) []server.Option {
 	return []server.Option{
 		server.WithTransServerFactory(r.transServer(encryption)),
-		server.WithTransHandlerFactory(&kitexhost.Factory{Config: r.native.config(), Broken: r.native.broken.note}),
+		server.WithTransHandlerFactory(&kitexhost.Factory{
+			Config: r.native.config(), Connection: r.native.connections(e), Broken: r.native.broken.note,
+		}),
 	}
 }
 
 // kitexOptions are those for Kitex's transport.
-func (r *Relay) kitexOptions(encryption *tls.Config) []server.Option {
+func (r *Relay) kitexOptions(e *entry, encryption *tls.Config) []server.Option {
 	limits, timeouts := &r.cfg.Limits, &r.cfg.Timeouts
 	conns := r.transServer(encryption)
 	// A block is shorter than its list, but for long runs of characters that
 	// Huffman coding makes longer.
 	conns.Prepare = kitexgrpc.Prepare(2 * int(limits.HeaderList))
+	conns.Serving = e.serving
 	conns.Begin = func(ctx context.Context) error {
 		return kitexgrpc.LimitStreams(ctx, uint32(limits.StreamsPerConnection))
 	}

@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
+	"github.com/kitexproxy/kitexproxy/proxy/admin"
 )
 
 // Proxy is a relay with listeners. Create it with New and run it once.
@@ -22,9 +24,12 @@ type Proxy struct {
 	log     *slog.Logger
 	relay   *Relay
 	servers *servers
-	probe   string // the method of the call that shows that a listener works
+	http    *httpServers
+	admin   *admin.Admin // nil for none
+	probe   string       // the method of the call that shows that a listener works
 
-	ready chan struct{} // closed once calls are answered on all listeners
+	ready     chan struct{} // closed once calls are answered on all listeners
+	adminAddr net.Addr      // set by then; nil for none
 }
 
 // New builds a proxy. It checks the configuration, but binds nothing yet.
@@ -38,6 +43,8 @@ func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{cfg: cfg, log: o.logger, relay: relay, servers: newServers(relay), ready: make(chan struct{})}
+	p.http = &httpServers{relay: relay, failed: p.servers.failed}
+	p.admin = p.newAdmin()
 	// Nobody can guess the method, so it hides no backend's.
 	p.probe = "/kitexproxy.Probe" + rand.Text() + "/Ready"
 	p.relay.answerProbe(p.probe)
@@ -63,21 +70,33 @@ func (p *Proxy) Stats() Stats { return p.relay.Stats() }
 // not close may last a second longer; nothing else is left running.
 func (p *Proxy) Run(ctx context.Context) error {
 	defer p.relay.close()
+	stopAdmin, err := p.serveAdmin()
+	if err != nil {
+		return err
+	}
+	defer stopAdmin()
 	fronts, err := p.servers.openAll(p.cfg.Listeners)
 	if err != nil {
 		return err
 	}
+	forHTTP, err := p.http.openAll(listenersOf(p.cfg.HTTP))
+	if err != nil {
+		closeAll(fronts)
+		return err
+	}
 	p.relay.start()
 	p.servers.start(fronts)
+	p.http.start(forHTTP)
 	if err := p.awaitServing(ctx, fronts); err != nil {
 		p.servers.stop()
+		p.http.stop(ctx)
 		return err
 	}
 	if err := p.relay.await(ctx); err != nil {
 		p.log.Warn("something that calls may need has not come yet", "error", err)
 	}
 	close(p.ready)
-	p.log.Info("ready", "listening", addressList(p.Addrs()))
+	p.log.Info("ready", append([]any{"listening", addressList(p.Addrs())}, p.others()...)...)
 
 	select {
 	case err = <-p.servers.failed:
@@ -134,10 +153,16 @@ func (p *Proxy) drain() {
 	// The last part of the time is for what ending takes.
 	ctx, cancel := context.WithDeadline(context.Background(), end.Add(-min(grace/2, endingTime)))
 	defer cancel()
+	if p.admin != nil {
+		p.admin.Drain()
+	}
 	stopped := make(chan struct{})
 	go func() { // ends kitexExitMargin after the grace time at the latest
 		defer close(stopped)
+		var both sync.WaitGroup
+		both.Go(func() { p.http.stop(ctx) })
 		p.servers.stop()
+		both.Wait()
 	}()
 	select {
 	case <-stopped: // the connections are gone, and no call can come any more
@@ -150,6 +175,18 @@ func (p *Proxy) drain() {
 		p.log.Warn("clients keep connections open that have no calls on them")
 	}
 	p.log.Info("stopped")
+}
+
+// others are what a log has of the addresses that are not for gRPC.
+func (p *Proxy) others() []any {
+	var all []any
+	if addrs := p.HTTPAddrs(); len(addrs) > 0 {
+		all = append(all, "http", addressList(addrs))
+	}
+	if p.adminAddr != nil {
+		all = append(all, "admin", conf.FormatAddress(p.adminAddr))
+	}
+	return all
 }
 
 const (

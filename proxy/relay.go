@@ -3,16 +3,20 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cloudwego/kitex/pkg/discovery"
 	"github.com/cloudwego/kitex/pkg/streaming"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/stats"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/kitexgrpc"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
@@ -28,9 +32,16 @@ type Relay struct {
 	handler  *handler.Handler
 	backends backends
 	server   *kitexgrpc.Server
+	probe    string    // a method whose calls are answered on the spot, "" for none
 	native   *native   // nil with transport: kitex
 	directed *directed // nil without a director
 	resolver handler.Resolver
+
+	functions   *http.Client // has the connections to functions
+	reports     reports
+	observers   observers
+	intercepted *handler.Handler // counts the calls that interceptors have
+	carried     atomic.Int64     // those of them that are counted elsewhere, too
 
 	current   atomic.Pointer[generation]
 	reloading sync.Mutex // held to replace current, or to stop
@@ -56,6 +67,12 @@ type options struct {
 	services   []*filter.Service
 	filters    []*filter.Filter
 	registries map[string]discovery.Resolver
+	always     []intercept.Link
+	named      map[string]intercept.Link
+	observers  []intercept.Observer
+	stats      []stats.Handler
+	version    string
+	mux        []runtime.ServeMuxOption
 	director   Director                                  // nil for the routes
 	resolver   func(configured *Routes) handler.Resolver // nil for the configured ones
 }
@@ -84,11 +101,23 @@ func WithRegistry(name string, r discovery.Resolver) Option {
 }
 
 func newOptions(opts []Option) *options {
-	o := &options{logger: slog.Default(), registries: make(map[string]discovery.Resolver)}
+	o := &options{logger: slog.Default(), registries: make(map[string]discovery.Resolver), named: make(map[string]intercept.Link)}
 	for _, set := range opts {
 		set(o)
 	}
 	return o
+}
+
+// WithVersion says what figures call the version of the program.
+func WithVersion(v string) Option {
+	return func(o *options) { o.version = v }
+}
+
+// WithServeMuxOptions gives the gateways of the configuration options of grpc-gateway:
+// header matchers, annotators, marshalers, error handlers and the like. Where one says
+// the same as the configuration, it wins.
+func WithServeMuxOptions(more ...runtime.ServeMuxOption) Option {
+	return func(o *options) { o.mux = append(o.mux, more...) }
 }
 
 // NewRelay builds a relay. It uses the configuration's clusters, routes,
@@ -109,13 +138,20 @@ func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 
 // newRelay builds the relay of a valid configuration. Nothing runs before start.
 func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
-	r := &Relay{cfg: cfg, opts: o, log: o.logger}
+	r := &Relay{cfg: cfg, opts: o, log: o.logger, functions: functionClient(cfg.Timeouts.Connect)}
 	g, err := r.newGeneration(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
 	r.current.Store(g)
 	r.resolver = newResolver(r, o)
+	if r.reports, err = newReports(cfg, o, r.Clusters); err != nil {
+		g.stop(nil)
+		r.reports.close(o.logger)
+		return nil, err
+	}
+	r.observers = newObservers(r.reports.observers(o), o.logger)
+	r.intercepted = handler.New(handler.Options{Logger: o.logger})
 	if o.director != nil {
 		r.directed = newDirected(o.director, r, o.logger)
 	}
@@ -135,10 +171,11 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 		Backends:   r.backends,
 		MaxMessage: uint32(cfg.Limits.Message),
 		Filters:    r.chain,
+		Links:      r.links,
 		Cluster:    r.clusterFor,
 		Logger:     o.logger,
 	})
-	r.server = &kitexgrpc.Server{Serve: r.serve, MaxStreams: cfg.Limits.StreamsPerConnection}
+	r.server = r.kitexServer(newEntry(r, ""))
 	return r, nil
 }
 
@@ -162,15 +199,23 @@ func (r *Relay) poolOptions() upstream.Options {
 // answerProbe has calls of method answered on the spot; see kitexgrpc.Probe. It
 // is for before the first call.
 func (r *Relay) answerProbe(method string) {
-	r.server.ProbeMethod = method
+	r.probe = method
 	if r.native != nil {
 		r.native.calls.ProbeMethod = method
 		r.native.calls.ProbeAnswer = kitexgrpc.ProbeAnswer()
 	}
 }
 
-// serve carries one call and has ended it when it returns.
-func (r *Relay) serve(in stream.Inbound) {
+// kitexServer returns what takes the calls of a Kitex server that come in somewhere.
+func (r *Relay) kitexServer(e *entry) *kitexgrpc.Server {
+	return &kitexgrpc.Server{
+		Serve:      func(in stream.Inbound) { e.serve(in, clientOf(in.Context())) },
+		MaxStreams: r.cfg.Limits.StreamsPerConnection, ProbeMethod: r.probe,
+	}
+}
+
+// carry carries one call behind what is around it, and has ended it when it returns.
+func (r *Relay) carry(in stream.Inbound) {
 	if r.directed != nil {
 		r.directed.serve(in)
 		return
@@ -202,11 +247,14 @@ func (r *Relay) close() {
 	r.stopped = true
 	r.current.Load().stop(nil)
 	r.backends.Close()
+	r.functions.CloseIdleConnections()
+	r.reports.close(r.log)
 }
 
 // endCalls returns when no call is left, ending those that still run when ctx
 // ends.
 func (r *Relay) endCalls(ctx context.Context) {
+	r.intercepted.Shutdown(ctx) // which has calls of the others', too
 	if r.directed != nil {
 		r.directed.calls.Shutdown(ctx) // which has each call of the handler's, too
 	}
@@ -245,6 +293,7 @@ func (r *Relay) Stats() Stats {
 	if r.directed != nil {
 		s.ActiveCalls = r.directed.calls.ActiveCalls()
 	}
+	s.ActiveCalls += max(0, r.intercepted.ActiveCalls()-int(r.carried.Load()))
 	if r.native != nil {
 		s.ActiveCalls += r.native.frames.ActiveCalls()
 		s.ClientsCutOff = r.native.broken.count.Load()

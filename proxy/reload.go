@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -85,6 +86,10 @@ func needsRestart(before, after *conf.Config) []string {
 		{"limits.stream_window", before.Limits.StreamWindow != after.Limits.StreamWindow},
 		{"limits.connection_window", before.Limits.ConnectionWindow != after.Limits.ConnectionWindow},
 		{"log.format", before.Log.Format != after.Log.Format},
+		{"access_log", !reflect.DeepEqual(before.AccessLog, after.AccessLog)},
+		{"metrics", !reflect.DeepEqual(before.Metrics, after.Metrics)},
+		{"tracing", !reflect.DeepEqual(before.Tracing, after.Tracing)},
+		{"admin", !reflect.DeepEqual(before.Admin, after.Admin)},
 	} {
 		if s.changed {
 			all = append(all, s.path)
@@ -104,6 +109,13 @@ func switchedTLS(before, after *conf.Config) []string {
 			all = append(all, conf.ItemPath("listeners", i)+".tls")
 		}
 	}
+	for i, l := range listenersOf(after.HTTP) {
+		if slices.ContainsFunc(listenersOf(before.HTTP), func(old conf.HTTPListener) bool {
+			return old.Address == l.Address && (old.TLS == nil) != (l.TLS == nil)
+		}) {
+			all = append(all, conf.ItemPath("http.listeners", i)+".tls")
+		}
+	}
 	return all
 }
 
@@ -113,6 +125,25 @@ func switchedTLS(before, after *conf.Config) []string {
 // the error says so. It is for the time from Ready to the end of Run. The level of the
 // log is the caller's to change.
 func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
+	err := p.reload(ctx, cfg)
+	if m := p.relay.reports.metrics; m != nil {
+		m.Reloaded(err)
+	}
+	return err
+}
+
+// ReloadFailed counts a reload that has not come to Reload, because there is no valid
+// configuration to be put into use.
+func (p *Proxy) ReloadFailed(err error) {
+	if m := p.relay.reports.metrics; m != nil {
+		m.Reloaded(err)
+	}
+}
+
+// ReopenLogs begins the file of the access log anew, for those who rotate it by renaming.
+func (p *Proxy) ReopenLogs() { p.relay.reports.reopen(p.log) }
+
+func (p *Proxy) reload(ctx context.Context, cfg *conf.Config) error {
 	if err := p.relay.opts.toValidate(cfg).Validate(); err != nil {
 		return err
 	}
@@ -128,11 +159,18 @@ func (p *Proxy) Reload(ctx context.Context, cfg *conf.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := p.relay.Reload(ctx, cfg); err != nil {
+	forHTTP, err := p.http.prepare(cfg.HTTP)
+	if err != nil {
 		closeAll(listeners.opened)
 		return err
 	}
+	if err := p.relay.Reload(ctx, cfg); err != nil {
+		closeAll(listeners.opened)
+		closeAllHTTP(forHTTP.opened)
+		return err
+	}
 	p.servers.apply(listeners)
+	p.http.apply(forHTTP, time.Duration(p.cfg.Timeouts.Shutdown))
 	return p.awaitOpened(ctx, listeners.opened)
 }
 

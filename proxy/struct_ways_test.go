@@ -157,5 +157,5 @@ func TestStructWaysHaveFilters(t *testing.T) {
 			}
 		})
 	}
-	require.Equal(t, 3, tried)
+	require.Equal(t, 4, tried)
 }

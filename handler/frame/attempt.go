@@ -18,10 +18,10 @@ import (
 // attempt is one stream to a backend for a call. A call that is sent again has
 // several, and listens to the last. All is guarded by the call's mu.
 type attempt struct {
-	c        *call
-	conn     *upstream.Conn
-	s        *h2.Stream
-	instance *cluster.Endpoint
+	c    *call
+	conn *upstream.Conn
+	s    *h2.Stream
+	try
 	result   cluster.Result // what has come of it so far
 	sent     int            // bytes of the request that have left
 	released bool
@@ -52,6 +52,7 @@ func (a *attempt) Headers(fields []hpack.HeaderField, last bool) {
 		return
 	}
 	c.request.drop() // the backend has begun
+	fields = c.withAdded(fields)
 	if err := c.client.WriteHeaders(fields, last); errors.Is(err, h2.ErrHeaderList) {
 		c.fail(a.tooLarge())
 		return
@@ -59,7 +60,9 @@ func (a *attempt) Headers(fields []hpack.HeaderField, last bool) {
 	c.answered, c.complete = true, last
 	if last {
 		a.result = tries.ResultOf(h2grpc.CodeOf(fields))
-		c.trace.answered(fields)
+		c.tellAnswered(fields)
+	} else {
+		c.tellHeader(fields)
 	}
 }
 
@@ -73,7 +76,12 @@ func (a *attempt) Data(b []byte, last bool) {
 		return
 	}
 	defer a.flush()
-	tooLong, before := c.answers.scan(b, c.maxMessage)
+	tooLong, before := c.answers.Scan(b, c.maxMessage)
+	if c.refusal != nil {
+		c.fail(c.refusal)
+		return
+	}
+	c.returned += before
 	sent := c.client.WriteData(b[:before], false)
 	a.s.CreditWithin(sent, c.share(), sent == before)
 	switch {
@@ -98,7 +106,7 @@ func (a *attempt) Trailers(fields []hpack.HeaderField) {
 		c.fail(f)
 		return
 	}
-	if c.answers.inside() && h2grpc.IsOK(fields) {
+	if c.answers.Inside() && h2grpc.IsOK(fields) {
 		c.fail(a.protocol("the response ends inside a message"))
 		return
 	}
@@ -108,7 +116,7 @@ func (a *attempt) Trailers(fields []hpack.HeaderField) {
 	}
 	c.complete = true
 	a.result = tries.ResultOf(h2grpc.CodeOf(fields))
-	c.trace.answered(fields)
+	c.tellAnswered(fields)
 }
 
 // Sent implements h2.Events: part of the request has left.
@@ -156,6 +164,7 @@ func (c *call) retry(f *stream.Failure) {
 		return
 	}
 	c.backend.result = tries.ResultOfFailure(f, false)
+	c.backend.tellEnd() // before the next one begins
 	c.backend = nil
 	c.open()
 }

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"io"
+	"log/slog"
 	"net"
 	"testing"
 
@@ -10,6 +11,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/kitexproxy/kitexproxy/handler/h2"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
 // BenchmarkUnary is what calls of 1 KiB cost, one after the other and some at a
@@ -20,12 +23,33 @@ import (
 //	go test -run - -bench Unary ./handler/frame
 func BenchmarkUnary(b *testing.B) {
 	for name, atOnce := range map[string]int{"one": 1, "sixteen": 16} {
-		b.Run(name, func(b *testing.B) { benchmarkUnary(b, atOnce) })
+		b.Run(name, func(b *testing.B) { benchmarkUnary(b, atOnce, options{}) })
 	}
 }
 
-func benchmarkUnary(b *testing.B, atOnce int) {
-	p := start(b, options{instances: []string{answering(b)}})
+// BenchmarkWatched is BenchmarkUnary with an observer and a guard around the calls.
+func BenchmarkWatched(b *testing.B) {
+	observers, log := intercept.NewObservers(idle{}), slog.New(slog.DiscardHandler)
+	links := []intercept.Link{{Guard: func(*intercept.Call) error { return nil }}}
+	around := func(req *stream.Request) *intercept.Call {
+		c := intercept.Begin(observers, intercept.Info{Request: req, Logger: log})
+		require.NoError(b, intercept.Ask(c, links))
+		return c
+	}
+	for name, atOnce := range map[string]int{"one": 1, "sixteen": 16} {
+		b.Run(name, func(b *testing.B) { benchmarkUnary(b, atOnce, options{around: around}) })
+	}
+}
+
+// idle is an observer that does nothing.
+type idle struct{}
+
+func (idle) Begin(*intercept.Call) { /* looks on */ }
+func (idle) End(*intercept.Call)   { /* looks on */ }
+
+func benchmarkUnary(b *testing.B, atOnce int, o options) {
+	o.instances = []string{answering(b)}
+	p := start(b, o)
 	nc, err := net.Dial("tcp", p.addr)
 	require.NoError(b, err)
 	defer nc.Close()

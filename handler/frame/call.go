@@ -11,6 +11,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -28,20 +29,23 @@ type call struct {
 	// never flushed.
 	mu       sync.Mutex
 	request  request
-	requests scanner
-	answers  scanner
+	requests stream.Scanner
+	answers  stream.Scanner
 	backend  *attempt // nil while there is none
 	tries    tries.Tries
 	received int                // bytes of the request that have come
 	credited int                // and those that the client has been credited
+	returned int                // bytes of the response that have been passed on
 	waiting  context.CancelFunc // ends the wait for a connection; nil for none
 	answered bool               // the head of the response has been passed on
 	complete bool               // and its end
 	entered  bool               // it is counted in at its cluster
 	over     bool
+	byRoute  bool // the timer is the route's, not the client's
 	timer    *time.Timer
-	byRoute  bool   // the timer is the route's, not the client's
-	trace    *trace // nil unless the call is logged
+
+	around  *intercept.Call // nil if nothing is around the call
+	refusal *stream.Failure // of a message, by a link; the first
 
 	first attempt // to have no other allocation for the usual case
 }
@@ -127,20 +131,21 @@ func (c *call) fail(f *stream.Failure) {
 	if c.over {
 		return
 	}
-	c.trace.failed(f)
 	if c.backend != nil {
 		c.backend.result = tries.ResultOfFailure(f, c.answered)
 	}
 	var err error
+	t := f.Trailer()
 	switch {
 	case c.complete:
 	case f.Reset != nil:
 		c.client.Reset(http2.ErrCode(*f.Reset))
 	case c.answered:
-		err = c.client.WriteTrailers(h2grpc.TrailerFields(f.Trailer()))
+		err = c.client.WriteTrailers(h2grpc.TrailerFields(t))
 	default:
-		err = c.client.WriteHeaders(h2grpc.TrailersOnlyFields(f.Trailer(), c.request.contentType), true)
+		err = c.client.WriteHeaders(c.withAdded(h2grpc.TrailersOnlyFields(t, c.request.contentType)), true)
 	}
+	c.tellEnd(t)
 	if errors.Is(err, h2.ErrHeaderList) {
 		c.client.Reset(http2.ErrCodeInternal)
 	}
@@ -155,7 +160,7 @@ func (c *call) end(code http2.ErrCode) {
 		return
 	}
 	c.over = true
-	c.logEnd()
+	c.tellEnd(givenUp)
 	if c.timer != nil {
 		c.timer.Stop()
 	}

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -42,12 +43,15 @@ func (f *fromClient) Data(b []byte, last bool) {
 // checkRequest looks at a part of the request, and ends the call if that breaks
 // a rule. It needs mu.
 func (c *call) checkRequest(b []byte, last bool) bool {
-	if n, _ := c.requests.scan(b, c.maxMessage); n > 0 {
+	if n, _ := c.requests.Scan(b, c.maxMessage); n > 0 {
 		c.fail(messageTooLarge("the request", n, c.maxMessage))
-	} else if last && c.requests.inside() {
+	} else if last && c.requests.Inside() {
 		c.fail(&stream.Failure{
 			Reason: stream.RequestMalformed, Code: stream.Internal, Message: "the request ends inside a message",
 		})
+	}
+	if c.refusal != nil {
+		c.fail(c.refusal)
 	}
 	if !c.over {
 		return true
@@ -115,4 +119,11 @@ func (c *call) givenUp(err error) (http2.ErrCode, bool) {
 		return reset.Code, true
 	}
 	return http2.ErrCodeCancel, true
+}
+
+func messageTooLarge(name string, length, limit uint32) *stream.Failure {
+	return &stream.Failure{
+		Reason: stream.MessageTooLarge, Code: stream.ResourceExhausted,
+		Message: fmt.Sprintf("%s: a message of %d bytes exceeds the proxy's limit of %d bytes (limits.message, or message_limit of the route)", name, length, limit),
+	}
 }

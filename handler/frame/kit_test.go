@@ -19,6 +19,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -52,6 +53,7 @@ type options struct {
 	maxMessage uint32
 	window     uint32 // what clients may send on a stream; default window
 	instances  []string
+	around     func(req *stream.Request) *intercept.Call // what is around each call; nil for nothing
 }
 
 func start(t testing.TB, o options) *proxy {
@@ -66,12 +68,18 @@ func start(t testing.TB, o options) *proxy {
 	p.backends.Configure("c", upstream.ClusterOptions{Connections: 4, Idle: -1})
 	t.Cleanup(p.backends.Close)
 	p.relay = New(Options{
-		Backends: p.backends, MaxMessage: o.maxMessage, MaxHeld: 16 << 20, Logger: slog.New(slog.DiscardHandler),
+		Backends: p.backends, MaxMessage: o.maxMessage, MaxHeld: 16 << 20,
 	})
 	p.target = &resolver.Target{
 		Cluster: cluster.New("c", &conf.Cluster{Instances: o.instances}, cluster.Options{}), Timeout: o.timeout,
 	}
-	p.begin = func(s *h2.Stream, fields []hpack.HeaderField, last bool) { p.relay.Begin(s, fields, last, p.target) }
+	p.begin = func(s *h2.Stream, fields []hpack.HeaderField, last bool) {
+		var around *intercept.Call
+		if o.around != nil {
+			around = o.around(h2grpc.ParseRequest(fields))
+		}
+		p.relay.Begin(s, fields, last, p.target, around)
+	}
 	p.serve(t)
 	return p
 }

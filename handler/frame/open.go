@@ -17,12 +17,12 @@ import (
 // open sends the call to the next instance: at once if there is a connection,
 // else from a goroutine that waits for one. The caller flushes. It needs mu.
 func (c *call) open() {
-	instance := c.nextInstance()
-	if instance == nil {
+	next, ok := c.nextTry()
+	if !ok {
 		return
 	}
-	if conn := c.relay.Backends.TryAcquire(c.target.Cluster.Name(), instance.Address()); conn != nil {
-		if c.openOn(conn, instance) == nil {
+	if conn := c.relay.Backends.TryAcquire(c.target.Cluster.Name(), next.instance.Address()); conn != nil {
+		if c.openOn(conn, next) == nil {
 			return
 		}
 		if !conn.Transport().Usable() {
@@ -32,32 +32,31 @@ func (c *call) open() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.waiting = cancel
-	go c.openWaiting(ctx, instance) // ends with ctx, or when the call has a connection
+	go c.openWaiting(ctx, next) // ends with ctx, or when the call has a connection
 }
 
-// nextInstance counts the call in at the next instance. If there is none it ends the
-// call, and returns nil. It needs mu.
-func (c *call) nextInstance() *cluster.Endpoint {
+// nextTry counts the call in at the next instance. If there is none it ends the call,
+// and reports false. It needs mu.
+func (c *call) nextTry() (try, bool) {
 	name := c.target.Cluster.Name()
 	instance, f := c.tries.Next(func(address string) bool { return c.relay.Backends.Down(name, address) })
 	if f != nil {
 		c.fail(f)
-		return nil
+		return try{}, false
 	}
-	instance.Begin()
-	return instance
+	return c.newTry(instance), true
 }
 
 // openOn opens the call's stream on conn, which stays the caller's after an
 // error, and sends what has come of the request. It needs mu.
-func (c *call) openOn(conn *upstream.Conn, instance *cluster.Endpoint) error {
+func (c *call) openOn(conn *upstream.Conn, to try) error {
 	a := &c.first
 	if a.c != nil {
 		a = new(attempt)
 	}
-	a.c, a.conn, a.instance = c, conn, instance
+	a.c, a.conn, a.try = c, conn, to
 	whole := c.request.ended && len(c.request.body) == 0 && c.request.trailers == nil
-	s, err := h2grpc.ConnOf(conn).Open(c.request.fields(), whole, a)
+	s, err := h2grpc.ConnOf(conn).Open(c.request.fieldsFor(&to), whole, a)
 	if err != nil {
 		return h2grpc.NotOpened(err)
 	}
@@ -90,10 +89,10 @@ func (c *call) sendTrailers(a *attempt) {
 }
 
 // openWaiting opens the call on a connection that it waits for.
-func (c *call) openWaiting(ctx context.Context, instance *cluster.Endpoint) {
-	for instance != nil {
-		err := c.relay.Backends.Pool.Open(ctx, c.target.Cluster.Name(), instance.Address(), func(conn *upstream.Conn) error {
-			return c.openUnlessOver(conn, instance)
+func (c *call) openWaiting(ctx context.Context, to try) {
+	for more := true; more; {
+		err := c.relay.Backends.Pool.Open(ctx, c.target.Cluster.Name(), to.instance.Address(), func(conn *upstream.Conn) error {
+			return c.openUnlessOver(conn, to)
 		})
 		if err == nil {
 			break
@@ -103,36 +102,36 @@ func (c *call) openWaiting(ctx context.Context, instance *cluster.Endpoint) {
 		if ctx.Err() != nil { // which says nothing of the instance
 			result = cluster.Unknown
 		}
-		instance.End(result)
-		instance = c.notOpened(f)
+		to.end(result)
+		to, more = c.notOpened(f)
 	}
 	c.flush()
 }
 
 // notOpened returns the instance that may do better than the one that f tells of.
-// If there is none it ends the call, and returns nil.
-func (c *call) notOpened(f *stream.Failure) *cluster.Endpoint {
+// If there is none it ends the call, and reports false.
+func (c *call) notOpened(f *stream.Failure) (to try, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
-		return nil
+		return try{}, false
 	}
 	if c.mayTryNext(f) {
-		return c.nextInstance()
+		return c.nextTry()
 	}
 	c.fail(f)
-	return nil
+	return try{}, false
 }
 
 var errOver = errors.New("the call is over")
 
-func (c *call) openUnlessOver(conn *upstream.Conn, instance *cluster.Endpoint) error {
+func (c *call) openUnlessOver(conn *upstream.Conn, to try) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over {
 		return errOver
 	}
-	return c.openOn(conn, instance)
+	return c.openOn(conn, to)
 }
 
 // mayTryNext reports whether another instance may do better than the one that
@@ -153,6 +152,6 @@ func (a *attempt) release() {
 	if !a.released {
 		a.released = true
 		a.conn.Release()
-		a.instance.End(a.result)
+		a.try.end(a.result)
 	}
 }

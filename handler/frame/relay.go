@@ -2,12 +2,12 @@ package frame
 
 import (
 	"context"
-	"log/slog"
 
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/tries"
 	"github.com/kitexproxy/kitexproxy/resolver"
@@ -29,23 +29,25 @@ type Options struct {
 	// MaxHeld is how many bytes the calls of a client's connection may hold in
 	// each direction, together, beyond the window that each begins with.
 	MaxHeld int64
-	// Logger gets a line for each call at debug level.
-	Logger *slog.Logger
 }
 
 // New returns a Relay that is ready to carry calls.
 func New(opts Options) *Relay { return &Relay{Options: opts} }
 
 // Begin takes over a stream of a client's connection that makes a gRPC call, of
-// which target is where it goes. It is called by the connection's reader; see
-// h2.Config for fields and last.
-func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, target *resolver.Target) {
+// which target is where it goes, and around is what is around it, whose links have let
+// it go on: nil for nothing. It is called by the connection's reader; see h2.Config for
+// fields and last.
+func (r *Relay) Begin(s *h2.Stream, fields []hpack.HeaderField, last bool, target *resolver.Target, around *intercept.Call) {
 	c := newCall(r, s, target)
-	c.trace = startTrace(r.Logger, fields)
+	c.watch(around)
 	s.SetEvents((*fromClient)(c))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.request.takeHead(fields)
+	if md, changed := around.ChangedHeader(); changed {
+		c.request.changeMetadata(md)
+	}
 	c.request.ended = last
 	c.tries.Begin(target.Cluster, tries.Affinity(target.Cluster, s.Conn().NetConn().RemoteAddr(), c.request.value))
 	if !r.calls.begin(c) {

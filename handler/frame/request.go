@@ -8,6 +8,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
 // request is what a client has sent of its call. It is part of a call and
@@ -28,6 +29,8 @@ type request struct {
 type replay struct {
 	head []hpack.HeaderField
 	body []byte // all of it so far
+
+	sending []hpack.HeaderField // a head for one instance; see fieldsFor
 }
 
 // replayLimit is how many bytes of a request are kept for sending it again.
@@ -47,6 +50,12 @@ func (r *request) takeHead(fields []hpack.HeaderField) {
 	if i := r.index("content-type"); i >= 0 {
 		r.contentType = r.head[i].Value
 	}
+}
+
+// changeMetadata has the head have md and no other metadata.
+func (r *request) changeMetadata(md stream.Metadata) {
+	r.head = h2grpc.WithMetadata(r.head, md)
+	r.timeout = r.index("grpc-timeout")
 }
 
 func (r *request) index(name string) int {
@@ -82,7 +91,8 @@ func (r *request) drop() {
 	}
 	r.replay = nil
 	clear(p.head)
-	p.head, p.body = p.head[:0], p.body[:0]
+	clear(p.sending)
+	p.head, p.body, p.sending = p.head[:0], p.body[:0], p.sending[:0]
 	if cap(p.head) <= maxPooledHead && cap(p.body) <= replayLimit {
 		replays.Put(p)
 	}

@@ -45,11 +45,14 @@ type Config struct {
 	// reader, and says with Stream.SetEvents, before anything else, who is
 	// told of the rest. fields are valid during the call only, their strings
 	// for ever.
-	Begin func(s *Stream, fields []hpack.HeaderField, last bool)
+	Begin Begin
 	// Changed is called when a client's connection may take another number
 	// of streams than before, or none any more, or is over. May be nil.
 	Changed func(*Conn)
 }
+
+// Begin takes a new request; see Config.
+type Begin func(s *Stream, fields []hpack.HeaderField, last bool)
 
 // Events is told what comes in on a stream. Headers, Data and Trailers are
 // called by the connection's reader, one at a time; Sent and Closed by anyone,

@@ -119,7 +119,7 @@ const maxIndexedValue = 256
 func variesByCall(name string) bool {
 	switch name {
 	case "grpc-timeout", "content-length", "date", "traceparent", "tracestate", "grpc-trace-bin", "x-request-id",
-		"x-b3-spanid", "x-b3-traceid", "grpc-message", "grpc-status-details-bin", "endpoint-load-metrics-bin":
+		"b3", "x-b3-spanid", "x-b3-traceid", "grpc-message", "grpc-status-details-bin", "endpoint-load-metrics-bin":
 		return true
 	}
 	return false

@@ -106,7 +106,7 @@ func FailureOf(err error, cluster, address string) *stream.Failure {
 		f.Reason, f.Unprocessed = stream.BackendRefused, true
 	case errors.As(err, &reset):
 		code := uint32(reset.Code)
-		f.Reason, f.Code, f.Reset = stream.BackendReset, codeOfReset(reset.Code), &code
+		f.Reason, f.Code, f.Reset = stream.BackendReset, stream.CodeOfReset(code), &code
 	case errors.As(err, &lost) && lost.Unprocessed:
 		f.Reason, f.Unprocessed = stream.BackendRefused, true
 	}
@@ -119,22 +119,6 @@ func ProtocolFailure(code stream.Code, problem, cluster, address string) *stream
 	return &stream.Failure{
 		Reason: stream.BackendProtocol, Code: code,
 		Message: fmt.Sprintf("cluster %q: instance %s: %s", cluster, address, problem),
-	}
-}
-
-// codeOfReset maps RST_STREAM codes as the gRPC specification does ("Errors").
-func codeOfReset(code http2.ErrCode) stream.Code {
-	switch code {
-	case http2.ErrCodeCancel:
-		return stream.Canceled
-	case http2.ErrCodeEnhanceYourCalm:
-		return stream.ResourceExhausted
-	case http2.ErrCodeInadequateSecurity:
-		return stream.PermissionDenied
-	case http2.ErrCodeRefusedStream:
-		return stream.Unavailable
-	default:
-		return stream.Internal
 	}
 }
 

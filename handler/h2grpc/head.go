@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,8 +40,13 @@ type head struct {
 	timeout string // grpc-timeout, "" for none
 }
 
+// ParseRequest reads the head of a request for a gRPC call, but for its timeout.
+func ParseRequest(fields []hpack.HeaderField) *stream.Request {
+	h := parseRequest(fields)
+	return &h.req
+}
+
 func parseRequest(fields []hpack.HeaderField) (h head) {
-	h.req.Metadata = make(stream.Metadata, 0, len(fields))
 	for i := range fields {
 		f := &fields[i]
 		switch f.Name {
@@ -64,10 +70,18 @@ func parseRequest(fields []hpack.HeaderField) (h head) {
 			}
 		case ":scheme", "te", "content-length":
 		default:
-			h.req.Metadata = append(h.req.Metadata, stream.Field{Key: f.Name, Value: f.Value})
+			h.req.Metadata = withField(h.req.Metadata, f, len(fields)-i)
 		}
 	}
 	return h
+}
+
+// withField adds a field to metadata of which left may come at most: many calls have none.
+func withField(md stream.Metadata, f *hpack.HeaderField, left int) stream.Metadata {
+	if md == nil {
+		md = make(stream.Metadata, 0, left)
+	}
+	return append(md, stream.Field{Key: f.Name, Value: f.Value})
 }
 
 // requestFields is the head of a request to a backend.
@@ -102,9 +116,36 @@ func appendMetadata(fields []hpack.HeaderField, m stream.Metadata) []hpack.Heade
 	return fields
 }
 
-// parseHeader reads the head of a response, but for ":status".
-func parseHeader(fields []hpack.HeaderField) *stream.Header {
-	h := &stream.Header{Metadata: make(stream.Metadata, 0, len(fields))}
+// WithMetadata returns the head of a request with md as its metadata: what the
+// protocol itself uses stays as it is. It may change and return head.
+func WithMetadata(head []hpack.HeaderField, md stream.Metadata) []hpack.HeaderField {
+	kept := slices.DeleteFunc(head, func(f hpack.HeaderField) bool { return !isProtocol(f.Name) })
+	return appendMetadata(kept, md)
+}
+
+// isProtocol reports whether a field of a request's head is no metadata; see
+// parseRequest.
+func isProtocol(name string) bool {
+	switch name {
+	case contentType, grpcTimeout, grpcEncoding, acceptEncoding, "host", "te", "content-length":
+		return true
+	}
+	return strings.HasPrefix(name, ":")
+}
+
+// AppendHead appends a head that has the fields of md in place of those of the same keys.
+func AppendHead(all, head []hpack.HeaderField, md stream.Metadata) []hpack.HeaderField {
+	for _, f := range head {
+		if !slices.ContainsFunc(md, func(set stream.Field) bool { return set.Key == f.Name }) {
+			all = append(all, f)
+		}
+	}
+	return appendMetadata(all, md)
+}
+
+// ParseHeader reads the head of a response, but for ":status".
+func ParseHeader(fields []hpack.HeaderField) *stream.Header {
+	h := &stream.Header{}
 	for i := range fields {
 		f := &fields[i]
 		switch f.Name {
@@ -116,7 +157,7 @@ func parseHeader(fields []hpack.HeaderField) *stream.Header {
 			h.AcceptEncoding = f.Value
 		case ":status", "content-length":
 		default:
-			h.Metadata = append(h.Metadata, stream.Field{Key: f.Name, Value: f.Value})
+			h.Metadata = withField(h.Metadata, f, len(fields)-i)
 		}
 	}
 	return h
@@ -143,7 +184,7 @@ func orElse(s, other string) string {
 // ParseTrailer reads trailers, or a response that is nothing else, that have
 // been checked.
 func ParseTrailer(fields []hpack.HeaderField) *stream.Trailer {
-	t := &stream.Trailer{Metadata: make(stream.Metadata, 0, len(fields))}
+	t := &stream.Trailer{}
 	for i := range fields {
 		f := &fields[i]
 		switch f.Name {
@@ -157,13 +198,13 @@ func ParseTrailer(fields []hpack.HeaderField) *stream.Trailer {
 		case grpcDetails:
 			details, err := decodeBinary(f.Value)
 			if err != nil || t.Status.Details != nil {
-				t.Metadata = append(t.Metadata, stream.Field{Key: f.Name, Value: f.Value})
+				t.Metadata = withField(t.Metadata, f, len(fields)-i)
 				continue
 			}
 			t.Status.Details = details
 		case ":status", "content-length":
 		default:
-			t.Metadata = append(t.Metadata, stream.Field{Key: f.Name, Value: f.Value})
+			t.Metadata = withField(t.Metadata, f, len(fields)-i)
 		}
 	}
 	return t

@@ -83,7 +83,7 @@ func TestRequestHeadCrosses(t *testing.T) {
 
 func TestResponseHeadCrosses(t *testing.T) {
 	head := fields(":status", "200", "content-type", "application/grpc+x", "grpc-encoding", "br", "grpc-accept-encoding", "br", "z", "1", "a-bin", "AA==", "z", "")
-	require.Equal(t, head, headerFields(parseHeader(head), "asked"))
+	require.Equal(t, head, headerFields(ParseHeader(head), "asked"))
 	require.Equal(t, "asked", headerFields(&stream.Header{}, "asked")[1].Value)
 }
 

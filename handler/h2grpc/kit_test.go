@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/kitexproxy/kitexproxy/handler/h2"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
@@ -32,13 +33,14 @@ func safe(t testing.TB) context.Context {
 	return ctx
 }
 
-// serve has calls carried by s until the test ends, and returns a client.
-func serve(t testing.TB, s *Server, o rawh2.Options) *rawh2.Conn {
+// serve has s take calls, for carry, until the test ends, and returns a client.
+func serve(t testing.TB, s *Server, o rawh2.Options, carry func(in stream.Inbound)) *rawh2.Conn {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	cfg := &h2.Config{
 		StreamWindow: window, ConnWindow: 4 * window, MaxHeaderList: 64 << 10, MaxStreams: 100, MaxQueued: 8 << 20,
-		HandshakeTimeout: safety, Keepalive: safety, Begin: s.Begin,
+		HandshakeTimeout: safety, Keepalive: safety,
+		Begin: func(st *h2.Stream, fields []hpack.HeaderField, last bool) { s.Begin(st, fields, last, carry) },
 	}
 	var conn sync.WaitGroup
 	conn.Go(func() { // ends with the client

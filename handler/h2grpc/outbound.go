@@ -153,7 +153,7 @@ func (o *outbound) Headers(fields []hpack.HeaderField, last bool) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.header = parseHeader(fields)
+	o.header = ParseHeader(fields)
 	o.nowHeaded()
 }
 

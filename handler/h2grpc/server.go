@@ -21,8 +21,6 @@ func MalformedTimeout(v string) *stream.Failure {
 
 // Server feeds the calls of client connections to the relay.
 type Server struct {
-	// Serve carries one call and has finished it when it returns.
-	Serve func(in stream.Inbound)
 	// ProbeMethod is the full method name that is answered with ProbeAnswer on
 	// the spot. "" for none.
 	ProbeMethod string
@@ -35,17 +33,19 @@ type Server struct {
 	running sync.WaitGroup // the calls
 }
 
-// Begin is an h2.Config's. It starts a goroutine that ends with the call.
-func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool) {
+// Begin takes a new request as an h2.Begin does. It starts a goroutine that ends with
+// the call, for serve, which carries the call and has finished it when it returns. If
+// the request is not for serve it answers that itself, and returns how: nil otherwise,
+// and for what is no gRPC.
+func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool, serve func(in stream.Inbound)) *stream.Trailer {
 	h := parseRequest(fields)
 	if s.ProbeMethod != "" && h.req.Method == s.ProbeMethod {
-		_ = st.WriteHeaders(TrailersOnlyFields(s.ProbeAnswer, grpcContentType), true)
-		st.Stop()
-		return
+		Refuse(st, s.ProbeAnswer, grpcContentType)
+		return s.ProbeAnswer
 	}
 	if fields, text := notGRPC(&h); fields != nil {
 		refuse(st, fields, text)
-		return
+		return nil
 	}
 	in := newInbound(st, &h)
 	if last {
@@ -54,19 +54,31 @@ func (s *Server) Begin(st *h2.Stream, fields []hpack.HeaderField, last bool) {
 	st.SetEvents(in)
 	if h.timeout != "" {
 		if _, ok := ParseTimeout(h.timeout); !ok {
-			in.Finish(MalformedTimeout(h.timeout).Trailer())
-			return
+			t := MalformedTimeout(h.timeout).Trailer()
+			in.Finish(t)
+			return t
 		}
 	}
 	if s.Go == nil {
-		s.running.Go(func() { s.Serve(in) })
-		return
+		s.running.Go(func() { serve(in) })
+		return nil
 	}
 	s.running.Add(1)
 	s.Go(func() {
 		defer s.running.Done()
-		s.Serve(in)
+		serve(in)
 	})
+	return nil
+}
+
+// Refuse answers a new request, asked in the content type given, with t alone. What
+// is still to come of it is dropped.
+func Refuse(s *h2.Stream, t *stream.Trailer, asked string) {
+	if s.WriteHeaders(TrailersOnlyFields(t, asked), true) != nil {
+		s.Reset(http2.ErrCodeInternal) // the client takes no header list at all
+		return
+	}
+	s.Stop()
 }
 
 // Wait returns when no call is left. No connection may be served any more.

@@ -17,8 +17,7 @@ import (
 )
 
 func TestRequestsThatAreNotGRPC(t *testing.T) {
-	s := &Server{Serve: func(stream.Inbound) { assert.Fail(t, "it is for Begin to answer") }}
-	c := serve(t, s, rawh2.Options{})
+	c := serve(t, new(Server), rawh2.Options{}, never(t))
 	for name, test := range map[string]struct {
 		field, value string
 		status       string
@@ -46,27 +45,31 @@ func TestRequestsThatAreNotGRPC(t *testing.T) {
 	}
 }
 
+// never carries calls that are not to get that far.
+func never(t *testing.T) func(stream.Inbound) {
+	return func(stream.Inbound) { assert.Fail(t, "it is for Begin to answer") }
+}
+
 func TestMalformedTimeoutIsAnswered(t *testing.T) {
-	s := &Server{Serve: func(stream.Inbound) { assert.Fail(t, "it is for Begin to answer") }}
-	r := reply(t, open(t, serve(t, s, rawh2.Options{}), true, rawh2.F("grpc-timeout", "soon")))
+	r := reply(t, open(t, serve(t, new(Server), rawh2.Options{}, never(t)), true, rawh2.F("grpc-timeout", "soon")))
 	require.Equal(t, "13", r.Trailer.Get("grpc-status"))
 	require.Equal(t, string(stream.RequestMalformed), r.Trailer.Get(stream.ReasonKey))
 }
 
 func TestProbeIsAnsweredOnTheSpot(t *testing.T) {
 	s := &Server{ProbeMethod: method, ProbeAnswer: &stream.Trailer{Status: stream.Status{Code: 12}}}
-	r := reply(t, open(t, serve(t, s, rawh2.Options{}), false))
+	r := reply(t, open(t, serve(t, s, rawh2.Options{}, never(t)), false))
 	require.Equal(t, "12", r.Trailer.Get("grpc-status"))
 }
 
 // relayed serves one call with relay, whose end the channel tells.
 func relayed(t *testing.T, o rawh2.Options, relay func(in stream.Inbound) error) (*rawh2.Conn, <-chan error) {
 	ended := make(chan error, 1)
-	return serve(t, &Server{Serve: func(in stream.Inbound) {
+	return serve(t, new(Server), o, func(in stream.Inbound) {
 		err := relay(in)
 		in.Finish(&stream.Trailer{})
 		ended <- err
-	}}, o), ended
+	}), ended
 }
 
 func TestReadWaitsForTheClient(t *testing.T) {

@@ -25,6 +25,10 @@ type Factory struct {
 	// server's handler of unknown services (remote.ServerOption's
 	// GRPCUnknownServiceHandler) as Kitex's streams.
 	Config h2.Config
+	// Connection is told of each connection that begins, and returns what takes its
+	// calls, in place of Config's Begin, and what is called when it is over. nil for
+	// Config's.
+	Connection func(nc net.Conn) (begin h2.Begin, over func())
 	// Broken is told of each client that was cut off for what it has sent. It
 	// may be nil.
 	Broken func(peer net.Addr, why *h2.ConnError)
@@ -66,6 +70,11 @@ func (t *transHandler) OnRead(_ context.Context, nc net.Conn) error {
 	local := &local{stock: t.stock, client: nc}
 	defer local.close()
 	cfg, begin := t.Config, t.Config.Begin
+	if t.Connection != nil {
+		var over func()
+		begin, over = t.Connection(nc)
+		defer over()
+	}
 	cfg.Begin = func(s *h2.Stream, fields []hpack.HeaderField, last bool) {
 		if begin == nil || t.serves(pathOf(fields)) {
 			local.begin(s, fields, last)

@@ -38,6 +38,10 @@ type TransServer struct {
 	// Prepare returns what a new connection is served through, nil for the
 	// connection itself.
 	Prepare func(net.Conn) net.Conn
+	// Serving is told of each connection that is served, after TLS's handshake, and
+	// returns what is called when it is over. What it puts into the context, those of
+	// the connection's calls have. It may be nil.
+	Serving func(ctx context.Context, conn net.Conn) (of context.Context, over func())
 	// Begin is called with what the handler's OnActive has returned, before
 	// the connection is read. An error ends it. It may be nil.
 	Begin func(ctx context.Context) error
@@ -132,10 +136,16 @@ func (s *transServer) serve(socket net.Conn) {
 		return
 	}
 	defer conn.Close() // unlike its socket it says goodbye
+	ctx := context.Background()
+	if s.Serving != nil {
+		var over func()
+		ctx, over = s.Serving(ctx, conn)
+		defer over()
+	}
 	if s.Prepare != nil {
 		conn = s.Prepare(conn)
 	}
-	ctx, err := s.handler.OnActive(context.Background(), conn)
+	ctx, err = s.handler.OnActive(ctx, conn)
 	impatient.Stop()
 	if err != nil {
 		s.Logger.Debug("a connection did not begin with HTTP/2", "peer", conn.RemoteAddr().String(), "error", err)

@@ -34,7 +34,7 @@ one before takes all of theirs, are told as warnings.`,
 }
 
 func (a *app) check(ctx context.Context, path string) error {
-	cfg, err := load(ctx, path)
+	cfg, err := a.load(ctx, path)
 	if err != nil {
 		// Without the program's name before it: editors know this form.
 		fmt.Fprintln(a.stderr, err)

@@ -24,11 +24,11 @@ const (
 
 // Main runs the command that args, without the program's name, ask for until
 // it is done or ctx ends, and returns the exit code. It writes results to
-// stdout, and logs and errors to stderr. Kitex logs there too while Main runs.
-// Filters and services come in by opts.
+// stdout, and logs and errors to stderr. Kitex and grpc-go log there too while Main
+// runs. Filters, services, interceptors and the like come in by opts.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer, opts ...proxy.Option) int {
-	routeKitexLogs(slog.New(slog.DiscardHandler)) // until the log settings are known
-	defer routeKitexLogs(slog.New(slog.DiscardHandler))
+	routeLogs(slog.New(slog.DiscardHandler)) // until the log settings are known
+	defer routeLogs(slog.New(slog.DiscardHandler))
 	root := newRoot(&app{stdout: stdout, stderr: stderr, opts: opts})
 	root.SetArgs(append([]string{}, args...)) // nil would mean os.Args
 	root.SetOut(stdout)
@@ -68,6 +68,7 @@ Without a command it runs with a demo backend, for trying it out.`,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, err.Error()) })
 	f.addListen(root)
+	f.addHTTP(root)
 	f.addDemoBackend(root)
 	f.addLog(root, "")
 	f.addShutdown(root)

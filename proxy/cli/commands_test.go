@@ -1,12 +1,19 @@
 package cli_test
 
 import (
+	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"os"
 	"path/filepath"
-	"runtime"
+	"regexp"
+	goruntime "runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -14,8 +21,14 @@ import (
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
+// tryFlags have the program run beside others.
+func tryFlags(more ...string) []string {
+	const free = "127.0.0.1:0"
+	return append([]string{"--listen", free, "--http-listen", free, "--admin", free, "--demo-backend", free}, more...)
+}
+
 func TestTryRunsProxyAndBackend(t *testing.T) {
-	p := start(t, "--listen", "127.0.0.1:0", "--demo-backend", "127.0.0.1:0")
+	p := start(t, tryFlags()...)
 	p.stdout.await(t, "Ctrl-C stops it")
 	address := p.address(t)
 	banner := p.stdout.String()
@@ -28,23 +41,77 @@ func TestTryRunsProxyAndBackend(t *testing.T) {
 	assert.Equal(t, 0, p.code(t))
 }
 
-func TestTryNamesAProtoFileThatExists(t *testing.T) {
-	p := start(t, "--listen", "127.0.0.1:0", "--demo-backend", "127.0.0.1:0")
-	path := p.stdout.await(t, `-import-path (idl) -proto echo\.proto`)
-	assert.FileExists(t, filepath.Join("..", "..", path, "echo.proto"))
+// The lines with curl do what they say, from any directory.
+func TestTryAnswersCurl(t *testing.T) {
+	t.Chdir(t.TempDir())
+	p := start(t, tryFlags()...)
+	p.stdout.await(t, "Ctrl-C stops it")
+	lines := regexp.MustCompile(`(?m)^  curl .*$`).FindAllString(p.stdout.String(), -1)
+	require.Len(t, lines, 4, "%s", p.stdout)
+	for i, answer := range []string{
+		`^\{"message":"hello", ?"sequence":1\}$`,
+		`(?s)^data: \{"message":"again", ?"sequence":1\}\n\n.*data: \{"message":"again", ?"sequence":5\}\n\nevent: end\ndata: \{\}\n\n$`,
+		`^\{"message":"hello", ?"sequence":1\}$`,
+		`kitexproxy_calls_finished_total\{cluster="demo",code="OK",method="/kitexproxy.echo.v1.Echo/Unary",route="default"\} 2\n`,
+	} {
+		assert.Regexp(t, answer, answerTo(t, lines[i]), lines[i])
+	}
 }
 
+// What a program gives grpc-gateway gets there.
+func TestTryWithOptionsOfGRPCGateway(t *testing.T) {
+	matcher := runtime.WithOutgoingHeaderMatcher(func(key string) (string, bool) { return "X-Mine-" + key, key == "echo-color" })
+	p := startWith(t, []proxy.Option{proxy.WithServeMuxOptions(matcher)}, tryFlags()...)
+	address := p.stderr.await(t, ` http=(\S+)`)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/kitexproxy.echo.v1.Echo/Unary", strings.NewReader("{}"))
+	require.NoError(t, err)
+	req.Header.Set("Grpc-Metadata-Demo-Color", "teal")
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	assert.Equal(t, "teal", resp.Header.Get("X-Mine-Echo-Color"), "%v", resp.Header)
+}
+
+// answerTo makes the request of a line with curl and returns the body of the response.
+func answerTo(t *testing.T, line string) string {
+	t.Helper()
+	method, body := http.MethodGet, ""
+	if data := regexp.MustCompile(`-d '([^']*)'`).FindStringSubmatch(line); data != nil {
+		method, body = http.MethodPost, data[1]
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, regexp.MustCompile(`http://\S+`).FindString(line), strings.NewReader(body))
+	require.NoError(t, err)
+	for _, header := range regexp.MustCompile(`-H '([^:']*): ([^']*)'`).FindAllStringSubmatch(line, -1) {
+		req.Header.Set(header[1], header[2])
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", answer)
+	return string(answer)
+}
+
+// What is in use, and which flag says another address.
 func TestTryWhenAPortIsTaken(t *testing.T) {
 	taken := takenAddress(t)
-	code, stdout, stderr := run(t, "--listen", taken, "--demo-backend", "127.0.0.1:0")
-	assert.Equal(t, 1, code)
-	assert.Empty(t, stdout)
-	assert.True(t, strings.HasPrefix(stderr, "kitexproxy: cannot listen on "+taken+": "), stderr)
-
-	code, stdout, stderr = run(t, "--listen", "127.0.0.1:0", "--demo-backend", taken)
-	assert.Equal(t, 1, code)
-	assert.Empty(t, stdout)
-	assert.Equal(t, "kitexproxy: demo backend: cannot listen on "+taken+": the address is in use; choose another address with --demo-backend\n", stderr)
+	for flag, says := range map[string]string{
+		"--listen":       "cannot listen on " + taken + ": the address is in use; stop the process that uses it, or choose another address (--listen, ",
+		"--http-listen":  "cannot listen on " + taken + ": the address is in use; stop the process that uses it, or choose another address (--http-listen, ",
+		"--admin":        "admin: cannot listen on " + taken + ": the address is in use; stop the process that uses it, or choose another address (--admin, ",
+		"--demo-backend": "demo backend: cannot listen on " + taken + ": the address is in use; choose another address with --demo-backend\n",
+	} {
+		args := tryFlags()
+		args[slices.Index(args, flag)+1] = taken
+		code, stdout, stderr := run(t, args...)
+		assert.Equal(t, 1, code)
+		assert.Empty(t, stdout)
+		assert.True(t, strings.HasPrefix(stderr, "kitexproxy: "+says), stderr)
+		assert.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
+	}
 }
 
 func TestDemoInOneProcess(t *testing.T) {
@@ -55,7 +122,7 @@ func TestDemoInOneProcess(t *testing.T) {
 	assert.Contains(t, stdout, "\n5 of 5 calls arrived as sent\n")
 	assert.Contains(t, stdout, ", mode: struct -> demo backend\n")
 	assert.Contains(t, stdout, ", mode: dynamic -> demo backend\n")
-	assert.True(t, strings.HasSuffix(stdout, "\n3 of 3 calls arrived as filtered\n"), stdout)
+	assert.True(t, strings.HasSuffix(stdout, "\n2 of 2 calls arrived as configured\n"), stdout)
 	assert.Equal(t, 2, strings.Count(stdout, "\n3 of 3 calls arrived as filtered\n"), stdout)
 }
 
@@ -67,12 +134,12 @@ func TestDemoOfAProgramWithFilters(t *testing.T) {
 }
 
 func TestDemoThroughAProxyThatRuns(t *testing.T) {
-	p := start(t, "--listen", "127.0.0.1:0", "--demo-backend", "127.0.0.1:0")
+	p := start(t, tryFlags()...)
 	code, stdout, stderr := run(t, "demo", "--proxy", p.address(t))
 	assert.Equal(t, 0, code, stdout)
 	assert.Empty(t, stderr)
 	assert.True(t, strings.HasPrefix(stdout, "client -> proxy at "+p.address(t)+" -> demo backend\n"+
-		"Without --proxy there are calls with filters and with rules, too.\n"), stdout)
+		"Without --proxy there are calls with filters, rules and an interceptor, too.\n"), stdout)
 	assert.NotContains(t, stdout, "as filtered")
 	assert.True(t, strings.HasSuffix(stdout, "\n5 of 5 calls arrived as sent\n"), stdout)
 }
@@ -134,11 +201,56 @@ func TestCheckTheShippedFile(t *testing.T) {
 	assert.Equal(t, 0, code, stderr)
 }
 
+// All that would keep a proxy from starting is told, and nothing is left of it.
+func TestCheckFilesThatCannotBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	file := writeFile(t, fmt.Sprintf(`
+listeners: [{address: ":1"}]
+clusters: {a: {instances: ["a:1"]}}
+default: {cluster: a}
+interceptors:
+  keys: {api_keys: {file: %[1]s/keys.yaml}}
+  tokens: {jwt: {issuer: any, jwks: {file: %[1]s/jwks.json}}}
+  far: {jwt: {issuer: any, jwks: {url: "https://127.0.0.1:1/jwks.json", ca: %[1]s/ca.pem}}}
+access_log: {output: %[1]s/no/calls.log}
+tracing: {otlp: {endpoint: "https://127.0.0.1:1", ca: %[1]s/otlp.pem}}
+http:
+  listeners: [{address: ":2", tls: {certificates: [{cert: %[1]s/a.pem, key: %[1]s/a.key}]}}]
+  gateway: {schemas: [api]}
+schemas: {api: {files: [%[1]s/api.proto]}}
+`, dir))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "api.proto"), []byte(`syntax = "proto3";
+package a;
+import "google/api/annotations.proto";
+message M { string name = 1; }
+service S { rpc Get(M) returns (M) { option (google.api.http) = {get: "/{nme}"}; } }
+`), 0o600))
+	code, stdout, stderr := run(t, "check", "-c", file)
+	assert.Equal(t, 1, code)
+	assert.Empty(t, stdout)
+	for _, says := range []string{
+		": interceptors.keys: " + dir + "/keys.yaml: no such file", ": interceptors.tokens: jwks: " + dir + "/jwks.json: no such file",
+		": interceptors.far: jwks: " + dir + "/ca.pem: no such file", ": access_log.output: write to " + dir + "/no: no such file",
+		": tracing: CA file: open " + dir + "/otlp.pem: no such file", ": http.listeners[0].tls: ", ": http.gateway: ",
+	} {
+		assert.Contains(t, stderr, file+says)
+	}
+	assert.Equal(t, 8, strings.Count(stderr, "\n"), "the gateway's is of the OpenAPI document, too: %s", stderr)
+}
+
+func TestCheckWritesNothing(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "calls.log")
+	file := writeFile(t, configFor("127.0.0.1:9000", fmt.Sprintf("access_log: {output: %q}\nadmin: {}\n", log)))
+	code, _, stderr := run(t, "check", "-c", file)
+	assert.Equal(t, 0, code, stderr)
+	assert.NoFileExists(t, log)
+}
+
 func TestVersion(t *testing.T) {
 	code, stdout, stderr := run(t, "version")
 	assert.Equal(t, 0, code)
 	assert.Empty(t, stderr)
-	assert.Regexp(t, `^kitexproxy \S+\ngo         `+runtime.Version()+` \S+\nkitex      v0\.16\.3\n$`, stdout)
+	assert.Regexp(t, `^kitexproxy \S+\ngo         `+goruntime.Version()+` \S+\nkitex      v0\.16\.3\n$`, stdout)
 }
 
 func TestHelpHasExamples(t *testing.T) {

@@ -20,8 +20,9 @@ func newDemo(a *app) *cobra.Command {
 		Long: `demo makes a call of each kind, and one that fails, and prints what is sent and
 received. Then it makes calls through filters in Go (mode: struct) and through
 rules (mode: dynamic), that change one message, drop one and reject one call, and
-prints what goes in and what comes out. It exits with 0 if everything arrived as
-it should.
+prints what goes in and what comes out. At last an interceptor stops a call and
+lets another one go on, and the access log has both. It exits with 0 if everything
+arrived as it should.
 
 It runs client, proxies and backend in this process. With --proxy it makes the
 first calls only, through a proxy that already runs with a demo backend behind it
@@ -47,7 +48,7 @@ and changes nothing, such as "kitexproxy" without arguments.`,
 }
 
 func (a *app) demo(ctx context.Context, f *flags, address string) error {
-	cfg, err := load(ctx, "")
+	cfg, err := a.load(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -55,13 +56,13 @@ func (a *app) demo(ctx context.Context, f *flags, address string) error {
 		return err
 	}
 	logger := newLogger(a.stderr, cfg.Log, new(slog.LevelVar))
-	routeKitexLogs(logger)
+	routeLogs(logger)
 	if address == "" {
 		// Without filters of the program: what the demo's own do is known.
 		return demo.Run(ctx, a.stdout, logger)
 	}
 	if _, err := fmt.Fprintf(a.stdout, `client -> proxy at %s -> demo backend
-Without --proxy there are calls with filters and with rules, too.
+Without --proxy there are calls with filters, rules and an interceptor, too.
 
 `, address); err != nil {
 		return err

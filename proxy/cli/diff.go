@@ -33,11 +33,11 @@ It exits with 0 whether they differ or not, and with 1 if one of them is not val
 }
 
 func (a *app) diff(ctx context.Context, before, after string) error {
-	old, err := load(ctx, before)
+	old, err := a.load(ctx, before)
 	if err != nil {
 		return err
 	}
-	next, err := load(ctx, after)
+	next, err := a.load(ctx, after)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 type flags struct {
 	config      string
 	listen      []string
+	httpListen  []string
+	admin       string
 	backend     string
 	demoBackend string
 	logLevel    string
@@ -29,6 +31,12 @@ func (f *flags) addConfig(cmd *cobra.Command, help string) {
 func (f *flags) addListen(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&f.listen, "listen", nil,
 		"`address` to take calls at, instead of the configured ones; may be repeated")
+}
+
+func (f *flags) addHTTP(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.httpListen, "http-listen", nil,
+		"`address` to take HTTP requests at, instead of the configured ones; may be repeated")
+	cmd.Flags().StringVar(&f.admin, "admin", "", "`address` of health, metrics and profiles, instead of the configured one")
 }
 
 func (f *flags) addBackend(cmd *cobra.Command) {
@@ -83,6 +91,20 @@ func (f *flags) apply(cfg *conf.Config) error {
 			cfg.Listeners = append(cfg.Listeners, conf.Listener{Address: address})
 		}
 		named["listeners"] = "--listen"
+	}
+	if len(f.httpListen) > 0 {
+		if cfg.HTTP == nil {
+			return errors.New("--http-listen: there is nothing to answer with; give a file with a gateway or functions under http")
+		}
+		cfg.HTTP.Listeners = nil
+		for _, address := range f.httpListen {
+			cfg.HTTP.Listeners = append(cfg.HTTP.Listeners, conf.HTTPListener{Address: address})
+		}
+		named["http.listeners"] = "--http-listen"
+	}
+	if f.admin != "" {
+		cfg.Admin = &conf.Admin{Address: f.admin}
+		named["admin.address"] = "--admin"
 	}
 	if f.backend != "" {
 		setBackend(cfg, f.backend)

@@ -40,10 +40,12 @@ var (
 	})
 )
 
-// routeKitexLogs makes Kitex, and netpoll below it, log to logger.
-func routeKitexLogs(logger *slog.Logger) {
+// routeLogs makes Kitex, netpoll below it, and grpc-go log to logger.
+func routeLogs(logger *slog.Logger) {
 	kitexLogs.to.Store(logger)
 	setKitexLog()
+	grpcLogs.to.Store(logger)
+	setGRPCLog()
 }
 
 // kitexLog is Kitex's klog.FullLogger on top of slog. Levels are lowered:
@@ -91,7 +93,7 @@ func (k *kitexLog) write(ctx context.Context, level slog.Level, text func() stri
 	}
 	ok, suppressed := k.limit.allow(time.Now())
 	if suppressed > 0 {
-		to.Log(ctx, level, "lines of Kitex's log were left out", "lines", suppressed)
+		to.Log(ctx, level, "lines of the log of a library were left out", "lines", suppressed)
 	}
 	if ok {
 		to.Log(ctx, level, text())

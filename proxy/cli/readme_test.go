@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"context"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -16,6 +17,7 @@ import (
 	"github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/client/streamclient"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/codes"
+	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/status"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,11 +46,20 @@ func block(t *testing.T, language, begins string) string {
 	return begins + text
 }
 
-// The filter of the README is that of ExampleWithFilters.
-func TestREADMEFilterIsTheExample(t *testing.T) {
-	text, example := block(t, "go", "package main\n"), readFile(t, "proxy/example_test.go")
+// The filter of the README is that of ExampleWithFilters, and the interceptor that of
+// ExampleWithInterceptors.
+func TestREADMEIsTheExamples(t *testing.T) {
+	assert.Equal(t, 2, inExamples(t, block(t, "go", "package main\n")))
+	assert.Equal(t, 1, inExamples(t, block(t, "go", interceptorBegins)))
+}
+
+// inExamples checks that the declarations of a file are in the examples, too, and
+// returns how many there are.
+func inExamples(t *testing.T, text string) int {
+	t.Helper()
+	example := readFile(t, "proxy/example_test.go")
 	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, "hide.go", text, parser.SkipObjectResolution)
+	file, err := parser.ParseFile(files, "main.go", text, parser.SkipObjectResolution)
 	require.NoError(t, err)
 	checked := 0
 	for _, decl := range file.Decls {
@@ -59,20 +70,28 @@ func TestREADMEFilterIsTheExample(t *testing.T) {
 		assert.True(t, strings.Contains(example, "\n"+source+"\n"), "proxy/example_test.go has not\n%s", source)
 		checked++
 	}
-	assert.Equal(t, 2, checked)
+	return checked
 }
 
-// What the README says to do with it is done, and what it says comes of it.
-func TestREADMEFilterRuns(t *testing.T) {
+// interceptorBegins is what the README's interceptor begins with.
+const interceptorBegins = "package main\n\nimport (\n\t\"context\"\n\t\"log/slog\"\n"
+
+// What the README says to do with them is done, and what it says comes of it.
+func TestREADMEFilterAndInterceptorRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the binary")
 	}
 	mainFile := readFile(t, "main.go")
-	changed := strings.Replace(mainFile, "// unary.OnRequest(hidePasswords),", "unary.OnRequest(hidePasswords),", 1)
-	require.NotEqual(t, mainFile, changed)
+	changed := mainFile
+	for _, line := range []string{"unary.OnRequest(hidePasswords),", "needTenant,"} {
+		require.Contains(t, changed, "// "+line)
+		changed = strings.Replace(changed, "// "+line, line, 1)
+	}
 	dir := t.TempDir()
 	replace := map[string]string{}
-	for name, text := range map[string]string{"main.go": changed, "hide.go": block(t, "go", "package main\n")} {
+	for name, text := range map[string]string{
+		"main.go": changed, "hide.go": block(t, "go", "package main\n"), "tenant.go": block(t, "go", interceptorBegins),
+	} {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		replace[filepath.Join(absolute(t, "../.."), name)] = path
@@ -85,22 +104,27 @@ func TestREADMEFilterRuns(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlayFile, "-o", binary, "../..").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	p := launch(t, binary, "--listen", "127.0.0.1:0", "--demo-backend", "127.0.0.1:0")
+	p := launch(t, binary, tryFlags()...)
 	address := p.stderr.await(t, readyLine)
-	assert.Equal(t, "***", sayTo(t, address, "my password is rosebud"))
-	assert.Equal(t, "hello", sayTo(t, address, "hello"))
+	tenant := metadata.AppendToOutgoingContext(t.Context(), "x-tenant", "Acme")
+	for text, reply := range map[string]string{"my password is rosebud": "***", "hello": "hello"} {
+		got, err := sayTo(tenant, t, address, text)
+		require.NoError(t, err)
+		assert.Equal(t, reply, got)
+	}
+	_, err = sayTo(t.Context(), t, address, "hello")
+	assert.Equal(t, codes.InvalidArgument, status.Code(err), "%v", err)
 	p.signal(t, os.Interrupt)
 	assert.Equal(t, 0, p.code(t), "%s", p.stderr)
 }
 
 // sayTo makes a unary call and returns the text of the reply.
-func sayTo(t *testing.T, address, text string) string {
+func sayTo(ctx context.Context, t *testing.T, address, text string) (string, error) {
 	t.Helper()
 	c, err := echoservice.NewClient("echo", client.WithHostPorts(address))
 	require.NoError(t, err)
-	reply, err := c.Unary(t.Context(), &echo.EchoRequest{Message: text})
-	require.NoError(t, err)
-	return reply.Message
+	reply, err := c.Unary(ctx, &echo.EchoRequest{Message: text})
+	return reply.GetMessage(), err
 }
 
 func TestREADMERulesRun(t *testing.T) {
@@ -125,6 +149,28 @@ func TestREADMERulesRun(t *testing.T) {
 	_, err = expand(t, address, "a secret")
 	assert.Equal(t, codes.PermissionDenied, status.Code(err))
 	assert.Equal(t, "no secrets for 127.0.0.1", status.Convert(err).Message())
+}
+
+// Who has which key may do what the README says, and the hashes are those of the keys.
+func TestREADMEKeysRun(t *testing.T) {
+	text := block(t, "yaml", "listeners:\n  - address: 127.0.0.1:8890\n")
+	for from, to := range map[string]string{
+		"127.0.0.1:8890": "127.0.0.1:0", "127.0.0.1:9902": "127.0.0.1:0", "127.0.0.1:9000": startBackend(t),
+		"access_log: {}\n": "", // which is for the standard error of the process
+	} {
+		require.Contains(t, text, from)
+		text = strings.ReplaceAll(text, from, to)
+	}
+	p := start(t, "serve", "-c", writeFile(t, text))
+	address := p.address(t)
+	for key, code := range map[string]codes.Code{"key": codes.OK, "bob": codes.PermissionDenied, "": codes.Unauthenticated, "other": codes.Unauthenticated} {
+		ctx := t.Context()
+		if key != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "x-api-key", key)
+		}
+		_, err := sayTo(ctx, t, address, "hello")
+		assert.Equal(t, code, status.Code(err), "key %q: %v", key, err)
+	}
 }
 
 // expand makes a call of Expand and returns the text of the first reply.

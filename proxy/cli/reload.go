@@ -49,6 +49,7 @@ func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
+			r.proxy.ReopenLogs() // which may have been rotated
 			r.reload(ctx, true)
 		case <-changes: // one comes at the start, perhaps since the file was read
 			if wait(ctx, settle) {
@@ -89,6 +90,7 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 	next, err := r.load(ctx)
 	if err != nil {
 		r.log.Error("the configuration is not valid, and the one in use stays", "error", err)
+		r.proxy.ReloadFailed(err)
 		return
 	}
 	changes := conf.Diff(r.inUse, next)

@@ -116,6 +116,33 @@ func TestABadFileChangesNothing(t *testing.T) {
 	f.awaitNew(t, before, `msg=reloaded`)
 }
 
+// SIGHUP is what programs that rotate logs send, and reloads that fail are counted.
+func TestSIGHUPOpensTheAccessLogAnew(t *testing.T) {
+	f := &following{backend: startBackend(t)}
+	log := filepath.Join(t.TempDir(), "calls.log")
+	more := fmt.Sprintf("access_log: {output: %q}\nadmin: {address: '127.0.0.1:0'}\n", log)
+	f.path = writeFile(t, f.config(more))
+	f.program = start(t, "serve", "-c", f.path)
+	f.address = f.program.address(t)
+	require.NoError(t, os.Rename(log, log+".1"))
+	before := f.stderr.String()
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	f.awaitNew(t, before, `msg=reloaded`)
+	checkCalls(t, f.address)
+
+	before = f.stderr.String()
+	f.replace(t, f.config(more+"timouts: {}\n"))
+	f.awaitNew(t, before, `the one in use stays`)
+	admin := f.stderr.await(t, ` admin=(\S+)`)
+	assert.Regexp(t, `kitexproxy_reloads_total\{result="failure"\} 1\n`, answerTo(t, "http://"+admin+"/metrics"))
+
+	f.stop()
+	assert.Equal(t, 0, f.code(t))
+	calls, err := os.ReadFile(log)
+	require.NoError(t, err)
+	assert.Equal(t, 5, strings.Count(string(calls), "\n"), "%s", calls)
+}
+
 func TestReloadChangesTheLogLevel(t *testing.T) {
 	f := startFollowing(t)
 	require.NotContains(t, f.stderr.String(), "level=DEBUG")

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -19,9 +18,9 @@ func newRoutes(a *app) *cobra.Command {
 		Short: "Show what happens to the calls of each method",
 		Long: `routes reads a configuration as serve does and prints a line for each method that
 it or the program knows of: the route that takes its calls, their mode and
-cluster, where the types of its messages come from, and its filters, each on a
-line with the point of the call where it is asked. The last method, "*", is all
-others. Without a file it is the built-in configuration.`,
+cluster, where the types of its messages come from, the interceptors around them,
+those of one listener alone behind its address, and its filters, each on a line with
+the point of the call where it is asked. The last method, "*", is all others. Without a file it is the built-in configuration.`,
 		Example: `  # with a file
   kitexproxy routes -c conf/proxy.yaml
 
@@ -29,7 +28,7 @@ others. Without a file it is the built-in configuration.`,
   kitexproxy routes`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := load(cmd.Context(), f.config)
+			cfg, err := a.load(cmd.Context(), f.config)
 			if err != nil {
 				return err
 			}
@@ -46,16 +45,32 @@ func (a *app) routes(cfg *conf.Config) error {
 		return err
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "METHOD\tROUTE\tMODE\tCLUSTER\tTYPES\tFILTERS")
+	fmt.Fprintln(w, "METHOD\tROUTE\tMODE\tCLUSTER\tTYPES\tINTERCEPTORS\tFILTERS")
 	for _, p := range plans {
+		what := fmt.Sprintf("%s\t%s\t%s\t%s\t%s", p.Method, routeOf(&p), p.Mode, p.Cluster, cmp.Or(p.Schema, "-"))
+		filters := p.Filters
 		if p.Route == "" {
-			fmt.Fprintf(w, "%s\t-\t-\t-\t%s\tnone: answered with UNIMPLEMENTED\n", p.Method, cmp.Or(p.Schema, "-"))
-			continue
+			what = fmt.Sprintf("%s\t-\t-\t-\t%s", p.Method, cmp.Or(p.Schema, "-"))
+			filters = []string{"none: answered with UNIMPLEMENTED"}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Method, routeOf(&p), p.Mode, p.Cluster,
-			cmp.Or(p.Schema, "-"), cmp.Or(strings.Join(p.Filters, "\n\t\t\t\t\t"), "-"))
+		for i := range max(1, len(p.Interceptors), len(filters)) {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", what, item(p.Interceptors, i), item(filters, i))
+			what = "\t\t\t\t"
+		}
 	}
 	return w.Flush()
+}
+
+// item returns the ith of a list as a table shows it: "-" stands for an empty list.
+func item(list []string, i int) string {
+	switch {
+	case i < len(list):
+		return list[i]
+	case i == 0:
+		return "-"
+	default:
+		return ""
+	}
 }
 
 // routeOf names a plan's route, and says when calls take it.

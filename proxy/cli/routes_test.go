@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echoservice "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -34,11 +35,15 @@ func countReplies(context.Context, *filter.Call, *echo.EchoReply) filter.Verdict
 	return filter.Forward
 }
 
+// audited has an interceptor of such a program be known, which lets all calls go on.
+var audited = proxy.WithLinks(intercept.Link{Name: "audit", Guard: func(*intercept.Call) error { return nil }})
+
 // threeModes has a route in each mode.
 func threeModes(t *testing.T) string {
 	t.Helper()
 	return writeFile(t, fmt.Sprintf(`
-listeners: [{address: "127.0.0.1:0"}]
+listeners: [{address: "127.0.0.1:0", interceptors: [ids]}]
+interceptors: {ids: {request_id: {}}}
 clusters:
   echo: {instances: ["127.0.0.1:9000"]}
   other: {instances: ["127.0.0.1:9001"]}
@@ -48,6 +53,7 @@ schemas:
 routes:
   - match: {method: /kitexproxy.echo.v1.Echo/Chat}
     cluster: echo
+    interceptors: [audit]
     mode: dynamic
     schema: echo
     rules:
@@ -77,27 +83,27 @@ func absolute(t *testing.T, path string) string {
 
 func TestRoutes(t *testing.T) {
 	filters := proxy.WithFilters(unaryMethod.OnResponse(countReplies), unaryMethod.OnRequest(hidePasswords))
-	code, stdout, stderr := runWith(t, []proxy.Option{echoService, filters}, "routes", "-c", threeModes(t))
+	code, stdout, stderr := runWith(t, []proxy.Option{echoService, filters, audited}, "routes", "-c", threeModes(t))
 	assert.Equal(t, 0, code)
 	assert.Empty(t, stderr)
 	const function = "github.com/kitexproxy/kitexproxy/proxy/cli_test."
 	assert.Equal(t, [][]string{
-		{"METHOD", "ROUTE", "MODE", "CLUSTER", "TYPES", "FILTERS"},
-		{"/example.v1.Plain/Get", "routes[3]", "frame", "other", "-", "-"},
-		{"/kitexproxy.echo.v1.Echo/Chat", "routes[0]", "dynamic", "echo", "schema echo", `start rule "mark"`},
-		{"", "", "", "", "", `request rule "no-blanks"`},
-		{"", "", "", "", "", `response rule "hide"`},
-		{"/kitexproxy.echo.v1.Echo/Collect", "routes[1]", "struct", "echo", "generated", "-"},
-		{"/kitexproxy.echo.v1.Echo/Expand", "routes[1]", "struct", "echo", "generated", "-"},
-		{"/kitexproxy.echo.v1.Echo/Unary", "routes[1]", "struct", "echo", "generated", "request " + function + "hidePasswords"},
-		{"", "", "", "", "", "response " + function + "countReplies"},
-		{"/kitexproxy.echo.v1.Echo/*", "routes[1]", "struct", "echo", "-", "-"},
+		{"METHOD", "ROUTE", "MODE", "CLUSTER", "TYPES", "INTERCEPTORS", "FILTERS"},
+		{"/example.v1.Plain/Get", "routes[3]", "frame", "other", "-", "127.0.0.1:0: ids", "-"},
+		{"/kitexproxy.echo.v1.Echo/Chat", "routes[0]", "dynamic", "echo", "schema echo", "127.0.0.1:0: ids", `start rule "mark"`},
+		{"", "", "", "", "", "audit", `request rule "no-blanks"`},
+		{"", "", "", "", "", "", `response rule "hide"`},
+		{"/kitexproxy.echo.v1.Echo/Collect", "routes[1]", "struct", "echo", "generated", "127.0.0.1:0: ids", "-"},
+		{"/kitexproxy.echo.v1.Echo/Expand", "routes[1]", "struct", "echo", "generated", "127.0.0.1:0: ids", "-"},
+		{"/kitexproxy.echo.v1.Echo/Unary", "routes[1]", "struct", "echo", "generated", "127.0.0.1:0: ids", "request " + function + "hidePasswords"},
+		{"", "", "", "", "", "", "response " + function + "countReplies"},
+		{"/kitexproxy.echo.v1.Echo/*", "routes[1]", "struct", "echo", "-", "127.0.0.1:0: ids", "-"},
 		{
 			"/example.v1.Live/*", "routes[2]", "dynamic", "other", "schema live (reflection of cluster other)",
-			`start schema "live"`,
+			"127.0.0.1:0: ids", `start schema "live"`,
 		},
-		{"", "", "", "", "", `start rule "mark"`},
-		{"*", "-", "-", "-", "-", "none: answered with UNIMPLEMENTED"},
+		{"", "", "", "", "", "", `start rule "mark"`},
+		{"*", "-", "-", "-", "-", "127.0.0.1:0: ids", "none: answered with UNIMPLEMENTED"},
 	}, table(t, stdout))
 }
 
@@ -106,7 +112,7 @@ func table(t *testing.T, text string) [][]string {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	var starts []int // where the columns begin
-	for _, title := range []string{"METHOD", "ROUTE", "MODE", "CLUSTER", "TYPES", "FILTERS"} {
+	for _, title := range []string{"METHOD", "ROUTE", "MODE", "CLUSTER", "TYPES", "INTERCEPTORS", "FILTERS"} {
 		at := strings.Index(lines[0], title)
 		require.GreaterOrEqual(t, at, 0, "no %s in %s", title, lines[0])
 		starts = append(starts, at)
@@ -136,10 +142,10 @@ func TestRoutesWithoutAFile(t *testing.T) {
 	assert.Empty(t, stderr)
 	rows := table(t, stdout)
 	assert.Equal(t, []string{
-		"/kitexproxy.echo.v1.Echo/Unary", "default", "struct", "demo", "generated",
+		"/kitexproxy.echo.v1.Echo/Unary", "default", "struct", "demo", "generated", "-",
 		"request github.com/kitexproxy/kitexproxy/proxy/cli_test.hidePasswords",
 	}, rows[len(rows)-2])
-	assert.Equal(t, []string{"*", "default", "struct", "demo", "-", "-"}, rows[len(rows)-1])
+	assert.Equal(t, []string{"*", "default", "struct", "demo", "-", "-", "-"}, rows[len(rows)-1])
 }
 
 func TestRoutesOfABadFile(t *testing.T) {

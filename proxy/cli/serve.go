@@ -23,7 +23,7 @@ filters of the program are asked.
 
 When the file changes, and on SIGHUP, it is read again, and calls that begin from
 then on go by it; one that is not valid changes nothing. "kitexproxy diff" shows
-beforehand what would change.
+beforehand what would change. SIGHUP also has the file of the access log opened anew.
 
 It runs until SIGINT or SIGTERM. Then calls under way may finish, until the
 shutdown timeout is over; a second signal ends it at once.`,
@@ -48,6 +48,7 @@ shutdown timeout is over; a second signal ends it at once.`,
 	}
 	f.addConfig(cmd, "configuration `file`, or etcd://HOST:PORT/KEY")
 	f.addListen(cmd)
+	f.addHTTP(cmd)
 	f.addBackend(cmd)
 	f.addLog(cmd, "")
 	f.addShutdown(cmd)
@@ -55,16 +56,19 @@ shutdown timeout is over; a second signal ends it at once.`,
 }
 
 func (a *app) serve(ctx context.Context, f *flags) error {
-	src, err := sourceOf(f.config)
+	src, err := a.sourceOf(f.config)
 	if err != nil {
 		return err
 	}
 	configured := func(ctx context.Context) (*conf.Config, error) {
 		cfg, err := src.read(ctx)
-		if err == nil {
-			err = f.apply(cfg)
+		if err != nil {
+			return nil, err
 		}
-		return cfg, err
+		if f.config == "" {
+			leaveOutDemo(cfg)
+		}
+		return cfg, f.apply(cfg)
 	}
 	cfg, err := configured(ctx)
 	if err != nil {
@@ -72,7 +76,7 @@ func (a *app) serve(ctx context.Context, f *flags) error {
 	}
 	var level slog.LevelVar
 	logger := newLogger(a.stderr, cfg.Log, &level)
-	routeKitexLogs(logger)
+	routeLogs(logger)
 	hangups, stop := notifyHangups() // one that comes early waits
 	defer stop()
 	var reloading sync.WaitGroup
@@ -85,9 +89,12 @@ func (a *app) serve(ctx context.Context, f *flags) error {
 	})
 }
 
+// leaveOutDemo takes out of the built-in configuration what needs the demo backend.
+func leaveOutDemo(cfg *conf.Config) { cfg.Schemas, cfg.HTTP, cfg.Admin = nil, nil, nil }
+
 // load reads a configuration, or takes the built-in one if name is "".
-func load(ctx context.Context, name string) (*conf.Config, error) {
-	src, err := sourceOf(name)
+func (a *app) load(ctx context.Context, name string) (*conf.Config, error) {
+	src, err := a.sourceOf(name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +107,7 @@ func (a *app) run(ctx context.Context, cfg *conf.Config, logger *slog.Logger, re
 		return nil // told to stop before it has started
 	}
 	tuneMemory(cfg.Transport)
-	p, err := proxy.New(cfg, append([]proxy.Option{proxy.WithLogger(logger)}, a.opts...)...)
+	p, err := proxy.New(cfg, append([]proxy.Option{proxy.WithLogger(logger), proxy.WithVersion(ownVersion())}, a.opts...)...)
 	if err != nil {
 		return err
 	}

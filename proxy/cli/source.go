@@ -11,6 +11,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/conf/follow"
+	"github.com/kitexproxy/kitexproxy/proxy"
 	"github.com/kitexproxy/kitexproxy/resolver/discovery"
 )
 
@@ -27,32 +28,34 @@ type source interface {
 const etcdScheme = "etcd://"
 
 // sourceOf returns the source of that name: a file, a key of etcd, or "" for the
-// built-in configuration.
-func sourceOf(name string) (source, error) {
+// built-in configuration. Interceptors of the program may be in its lists.
+func (a *app) sourceOf(name string) (source, error) {
+	known := conf.GoInterceptors(proxy.LinkNames(a.opts...)...)
 	rest, inEtcd := strings.CutPrefix(name, etcdScheme)
 	if !inEtcd {
-		return &file{path: name}, nil
+		return &file{path: name, known: known}, nil
 	}
 	endpoints, key, _ := strings.Cut(rest, "/")
 	if endpoints == "" || key == "" {
 		return nil, fmt.Errorf("%s: a configuration in etcd is named as etcd://HOST:PORT/KEY, with several HOST:PORT by commas", name)
 	}
-	return &etcdKey{name, &conf.Etcd{Endpoints: strings.Split(endpoints, ",")}, key}, nil
+	return &etcdKey{name, &conf.Etcd{Endpoints: strings.Split(endpoints, ",")}, key, known}, nil
 }
 
 // file is a configuration file, or the built-in configuration if it is "". That says
 // no more than where calls go: as with --backend, filters of the program are asked.
 type file struct {
-	path string
-	seen atomic.Pointer[[sha256.Size]byte] // of what it held when it was last read, nil before
+	path  string
+	known conf.Option                       // the interceptors of the program
+	seen  atomic.Pointer[[sha256.Size]byte] // of what it held when it was last read, nil before
 }
 
 func (f *file) read(context.Context) (*conf.Config, error) {
 	if f.path != "" {
 		f.seen.Store(f.sum()) // before, so that no change is missed
-		return conf.Load(f.path)
+		return conf.Load(f.path, f.known)
 	}
-	cfg, err := conf.Parse("the built-in configuration", conf.DefaultYAML())
+	cfg, err := conf.Parse("the built-in configuration", conf.DefaultYAML(), f.known)
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +85,10 @@ func (f *file) sum() *[sha256.Size]byte {
 // etcdKey is a configuration that several proxies read from etcd. Files that it names
 // are relative to the directory of the process.
 type etcdKey struct {
-	name string
-	etcd *conf.Etcd
-	key  string
+	name  string
+	etcd  *conf.Etcd
+	key   string
+	known conf.Option // the interceptors of the program
 }
 
 // etcdPatience is how long etcd may take to answer.
@@ -99,7 +103,7 @@ func (e *etcdKey) read(ctx context.Context) (*conf.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.name, err)
 	}
-	return conf.Parse(e.name, text)
+	return conf.Parse(e.name, text, e.known)
 }
 
 func (e *etcdKey) follow(ctx context.Context, changed func()) {

@@ -20,7 +20,7 @@ import (
 	echoservice "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 )
 
-// Backend is a running Kitex server with the Echo service.
+// Backend is a running Kitex server with the Echo service, and with server reflection.
 type Backend struct {
 	addr net.Addr
 	exit chan error    // closed to make the server drain and stop
@@ -49,7 +49,15 @@ func startBackend(addr string, handler echo.Echo) (*Backend, error) {
 		return nil, fmt.Errorf("demo backend: cannot listen on %s: %w", addr, err)
 	}
 	b := &Backend{addr: ln.Addr(), exit: make(chan error), done: make(chan struct{})}
-	go b.serve(ln, handler) // ends with Stop
+	svr, err := b.server(ln, handler)
+	if err != nil {
+		_ = ln.Close()
+		return nil, fmt.Errorf("demo backend: %w", err)
+	}
+	go func() { // ends with Stop
+		defer close(b.done)
+		b.err = svr.Run()
+	}()
 	if err := b.awaitServing(); err != nil {
 		b.Stop()
 		return nil, fmt.Errorf("demo backend: %s does not answer: %w", addr, err)
@@ -67,16 +75,17 @@ func (b *Backend) Stop() {
 	<-b.done
 }
 
-func (b *Backend) serve(ln net.Listener, handler echo.Echo) {
-	defer close(b.done)
-	b.err = echoservice.NewServer(handler,
+// server returns the Kitex server, which does not run yet.
+func (b *Backend) server(ln net.Listener, handler echo.Echo) (server.Server, error) {
+	svr := echoservice.NewServer(handler,
 		server.WithListener(ln),
 		// Otherwise Kitex would take the process's signals.
 		server.WithExitSignal(func() <-chan error { return b.exit }),
 		server.WithExitWaitTime(drainTime),
 		server.WithErrorHandler(exactStatus),
 		server.WithMiddleware(uncompressed),
-	).Run()
+	)
+	return svr, registerReflection(svr)
 }
 
 // awaitServing makes one call. Until it is answered the server cannot be

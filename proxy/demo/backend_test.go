@@ -14,6 +14,11 @@ import (
 	"github.com/cloudwego/kitex/pkg/remote/trans/nphttp2/metadata"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 )
@@ -207,4 +212,33 @@ func TestStopEndsOpenCalls(t *testing.T) {
 	err = stream.RecvMsg(new(echo.EchoReply))
 	require.Error(t, err)
 	assert.False(t, errors.Is(err, io.EOF), "the call must not look finished")
+}
+
+// What the gateway of the built-in configuration, and grpcurl, ask for.
+func TestBackendTellsItsTypes(t *testing.T) {
+	cc, err := grpc.NewClient(serve(t, &service{}), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, cc.Close()) }()
+	stream, err := reflectionpb.NewServerReflectionClient(cc).ServerReflectionInfo(testContext(t))
+	require.NoError(t, err)
+	ask := func(req *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+		require.NoError(t, stream.Send(req))
+		resp, err := stream.Recv()
+		require.NoError(t, err)
+		return resp
+	}
+	services := ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+	require.Len(t, services.GetListServicesResponse().GetService(), 1)
+	name := services.GetListServicesResponse().GetService()[0].GetName()
+	assert.Equal(t, "kitexproxy.echo.v1.Echo", name)
+	files := ask(&reflectionpb.ServerReflectionRequest{
+		MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: name},
+	})
+	require.Len(t, files.GetFileDescriptorResponse().GetFileDescriptorProto(), 1)
+	file := new(descriptorpb.FileDescriptorProto)
+	require.NoError(t, proto.Unmarshal(files.GetFileDescriptorResponse().GetFileDescriptorProto()[0], file))
+	assert.Len(t, file.GetService()[0].GetMethod(), 4)
+	require.NoError(t, stream.CloseSend())
+	_, err = stream.Recv()
+	assert.ErrorIs(t, err, io.EOF)
 }

@@ -23,6 +23,8 @@ type echoClient struct {
 	dialer *dialer
 	// watched notes what the backend sees of the calls; nil if that is not known.
 	watched *service
+	// log is what the proxy tells of each call; nil if it does not.
+	log *accessLog
 }
 
 const connectTimeout = 3 * time.Second

@@ -33,6 +33,17 @@ func backendDifferences(want, got outcome) []string {
 	)
 }
 
+// logDifferences returns what a line of the access log should have, and has not.
+func logDifferences(want []string, line string) []string {
+	var all []string
+	for _, text := range want {
+		if !strings.Contains(line, text) {
+			all = append(all, difference("access log", text, line))
+		}
+	}
+	return all
+}
+
 func difference(what, want, got string) string {
 	return fmt.Sprintf("%s: want %s, got %s", what, want, got)
 }

@@ -38,6 +38,9 @@ func (c *echoClient) play(ctx context.Context, s scene) *record {
 	}
 	r.ended(err)
 	r.awaitBackend(ctx)
+	if c.log != nil {
+		r.got.logged = c.log.next(ctx)
+	}
 	return r
 }
 

@@ -23,6 +23,7 @@ type part struct {
 	as      string // how everything should arrive
 	config  *conf.Config
 	options []proxy.Option
+	log     *accessLog // nil for none
 }
 
 // Run makes the demo's calls in each mode, through a backend and proxies in this
@@ -45,7 +46,12 @@ func Run(ctx context.Context, out io.Writer, logger *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	parts, err := allParts(backend.Addr(), file)
+	log, err := newAccessLog(dir)
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	parts, err := allParts(backend.Addr(), file, log)
 	if err != nil {
 		return err
 	}
@@ -59,8 +65,8 @@ func writeSchema(dir string) (string, error) {
 }
 
 // allParts returns the parts of the demo before a backend, with the .proto file
-// of its messages.
-func allParts(backend, file string) ([]*part, error) {
+// of its messages and the access log of one of them.
+func allParts(backend, file string, log *accessLog) ([]*part, error) {
 	frame, err := conf.Simple("127.0.0.1:0", backend)
 	if err != nil {
 		return nil, err
@@ -73,7 +79,11 @@ func allParts(backend, file string) ([]*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*part{{mode: conf.ModeFrame, scenes: scenes(), as: "as sent", config: frame}, structs, dynamic}, nil
+	around, err := interceptorPart(backend, log)
+	if err != nil {
+		return nil, err
+	}
+	return []*part{{mode: conf.ModeFrame, scenes: scenes(), as: "as sent", config: frame}, structs, dynamic, around}, nil
 }
 
 // structPart returns the part with filters in Go.
@@ -105,6 +115,15 @@ func dynamicPart(backend, file string, rules [3]string) (*part, error) {
 	return &part{mode: conf.ModeDynamic, scenes: filteredScenes(rules), as: "as filtered", config: cfg}, nil
 }
 
+// interceptorPart returns the part with an interceptor and an access log.
+func interceptorPart(backend string, log *accessLog) (*part, error) {
+	cfg, err := interceptorConfig(backend, log.path)
+	if err != nil {
+		return nil, err
+	}
+	return &part{mode: conf.ModeFrame, scenes: interceptedScenes(), as: "as configured", config: cfg, log: log}, nil
+}
+
 // runParts plays one part after the other. A part that goes wrong does not keep
 // the others from being played.
 func runParts(ctx context.Context, out io.Writer, logger *slog.Logger, handler *service, parts []*part) error {
@@ -132,7 +151,7 @@ func (p *part) play(ctx context.Context, out io.Writer, address string, number i
 		return err
 	}
 	defer c.close()
-	c.watched = handler
+	c.watched, c.log = handler, p.log
 	before := ""
 	if number > 1 {
 		before = "\n"

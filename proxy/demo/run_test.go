@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,17 +26,79 @@ func TestRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, Run(testContext(t), &out, silent), "%s", &out)
 	transcript := out.String()
-	for _, mode := range []string{"frame", "struct", "dynamic"} {
+	for _, mode := range []string{"frame", "struct", "dynamic", "frame"} {
 		assert.Regexp(t, `(?m)^client -> proxy at 127\.0\.0\.1:\d+, mode: `+mode+` -> demo backend$`, transcript)
 	}
 	assert.Equal(t, 5, strings.Count(transcript, "   as sent\n"))
 	assert.Equal(t, 6, strings.Count(transcript, "   as filtered\n"))
+	assert.Equal(t, 2, strings.Count(transcript, "   as configured\n"))
 	assert.NotContains(t, transcript, "NOT")
-	assert.Contains(t, transcript, "\n11. ", "numbers go on from part to part")
+	assert.Contains(t, transcript, "\n13. ", "numbers go on from part to part")
 
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	assert.Empty(t, left, "the .proto file is gone")
+	assert.Empty(t, left, "the .proto file and the access log are gone")
+}
+
+// interceptorPartOf returns the part with an interceptor, and an access log for it.
+func interceptorPartOf(t *testing.T, backend string) *part {
+	t.Helper()
+	log, err := newAccessLog(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(log.close)
+	p, err := interceptorPart(backend, log)
+	require.NoError(t, err)
+	return p
+}
+
+// What is stopped gets to no backend, and what has a key does; the log has both, and no
+// key.
+func TestInterceptedTranscript(t *testing.T) {
+	handler := &service{}
+	var out bytes.Buffer
+	p := interceptorPartOf(t, serve(t, handler))
+	require.NoError(t, runParts(testContext(t), &out, silent, handler, []*part{p}), "%s", &out)
+	stopped, goesOn, found := strings.Cut(out.String(), "\n2. ")
+	require.True(t, found, "%s", &out)
+	assert.NotContains(t, stopped, "backend  message")
+	assert.Contains(t, stopped, `client <-          trailers  x-kitexproxy-error: "unauthenticated"`)
+	assert.Contains(t, stopped, `client <-          status    Unauthenticated (16) "the call has no API key;`)
+	assert.Regexp(t, `(?m)^   access log: \{"time":.*"method":"/kitexproxy\.echo\.v1\.Echo/Unary".*"reason":"unauthenticated".*\}$`, stopped)
+	assert.Contains(t, goesOn, `-> backend  message   "hello"`)
+	_, line, found := strings.Cut(goesOn, "access log: ")
+	require.True(t, found, goesOn)
+	assert.Contains(t, line, `"identity":"api-key:alice"`)
+	assert.NotContains(t, line, apiKey)
+}
+
+// What the interceptor and the log do is what is tested, and not that there are any.
+func TestRunWithoutTheInterceptor(t *testing.T) {
+	handler := &service{}
+	backend := serve(t, handler)
+	p := interceptorPartOf(t, backend)
+	p.config.Listeners[0].Interceptors = nil
+	var out bytes.Buffer
+	err := runParts(testContext(t), &out, silent, handler, []*part{p})
+	require.Error(t, err)
+	assert.Contains(t, err.Error(), "mode: frame: 2 of 2 calls did not arrive as configured: ")
+	for _, says := range []string{
+		`NOT as configured: status: want Unauthenticated (16) "the call has no API key;`,
+		`NOT as configured: backend's request 1: want none, got "hello"`,
+		`NOT as configured: trailer x-kitexproxy-error: want "unauthenticated", got none`,
+		`NOT as configured: access log: want "reason":"unauthenticated", got {`,
+		`NOT as configured: access log: want "identity":"api-key:alice", got {`,
+	} {
+		assert.Contains(t, out.String(), says)
+	}
+}
+
+func TestAccessLogWithoutALine(t *testing.T) {
+	log, err := newAccessLog(t.TempDir())
+	require.NoError(t, err)
+	defer log.close()
+	ctx, cancel := context.WithDeadline(testContext(t), time.Unix(0, 0))
+	defer cancel()
+	assert.Contains(t, log.next(ctx), "no line (")
 }
 
 // Both ends of the calls are shown, before and after the filters.

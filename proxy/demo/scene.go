@@ -26,7 +26,8 @@ type scene struct {
 	by       string // what does; "" for the calls that nothing changes
 	arriving []*echo.EchoRequest
 	leaving  []*echo.EchoReply
-	reason   string // why the proxy ends the call itself; "" if it does not
+	reason   string   // why the proxy ends the call itself; "" if it does not
+	logged   []string // what the line in the access log has; none where there is no log
 }
 
 // The methods of the Echo service, one of each kind.
@@ -37,8 +38,11 @@ const (
 	chat    = "Chat"
 )
 
+// echoServiceName is the full name of the Echo service.
+const echoServiceName = "kitexproxy.echo.v1.Echo"
+
 // methodName returns the full name of a method of the Echo service.
-func methodName(method string) string { return "/kitexproxy.echo.v1.Echo/" + method }
+func methodName(method string) string { return "/" + echoServiceName + "/" + method }
 
 // outcome is what a call brings its client and, where that is known, the
 // backend.
@@ -51,6 +55,8 @@ type outcome struct {
 
 	arrived []*echo.EchoRequest // at the backend
 	left    []*echo.EchoReply   // from there
+
+	logged string // the line in the access log, "" for none
 }
 
 // scenes returns the calls that nothing changes, in order.
@@ -148,6 +154,36 @@ func filteredScenes(by [3]string) []scene {
 	}
 }
 
+// interceptedScenes returns the calls that an interceptor decides about, in order.
+func interceptedScenes() []scene {
+	hello := []*echo.EchoRequest{{Message: "hello"}}
+	replies := []*echo.EchoReply{{Message: "hello", Sequence: 1}}
+	return []scene{
+		{
+			title:    "One call stopped by an interceptor, before there is a backend: it has no key",
+			by:       keysInterceptor,
+			method:   unary,
+			metadata: metadata.Pairs("demo-color", "red"),
+			requests: hello,
+			code:     codes.Unauthenticated,
+			message:  `the call has no API key; send one as metadata "x-api-key"`,
+			reason:   "unauthenticated",
+			logged:   []string{`"code":"UNAUTHENTICATED"`, `"reason":"unauthenticated"`, `"metadata":{"demo-color":"red"}`},
+		},
+		{
+			title:    "One call that may go on, and what the access log has of it",
+			by:       accessLogSettings,
+			method:   unary,
+			metadata: metadata.Pairs("demo-color", "teal", "x-api-key", apiKey),
+			requests: hello,
+			arriving: hello,
+			leaving:  replies,
+			replies:  replies,
+			logged:   []string{`"code":"OK"`, `"identity":"api-key:alice"`, `"metadata":{"demo-color":"teal"}`},
+		},
+	}
+}
+
 // want returns what the call should bring its client and, if something changes
 // it, the backend.
 func (s scene) want() outcome {
@@ -156,6 +192,9 @@ func (s scene) want() outcome {
 	if s.by != "" {
 		arriving = s.arriving
 		o.arrived, o.left = s.arriving, s.leaving
+	}
+	if s.by != "" && len(s.arriving) == 0 {
+		o.header = nil // which only the backend sends
 	}
 	if s.reason != "" {
 		o.trailer = metadata.Pairs(reasonTrailer, s.reason)

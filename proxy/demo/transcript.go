@@ -35,6 +35,7 @@ func (c *echoClient) playAll(ctx context.Context, out io.Writer, number int, all
 		if s.by != "" {
 			different = append(different, backendDifferences(s.want(), r.got)...)
 		}
+		different = append(different, logDifferences(s.logged, r.got.logged)...)
 		if len(different) > 0 {
 			differing = append(differing, fmt.Sprintf("%q", s.title))
 		}
@@ -59,6 +60,9 @@ func transcript(number int, s scene, r *record, as string, different []string) s
 	}
 	for _, l := range r.lines {
 		fmt.Fprintf(&b, "%9s  %s %-9s %s\n", milliseconds(l.at), route(s, l), l.what, l.text)
+	}
+	if r.got.logged != "" {
+		fmt.Fprintf(&b, "   access log: %s\n", r.got.logged)
 	}
 	if len(different) == 0 {
 		fmt.Fprintf(&b, "   %s\n", as)

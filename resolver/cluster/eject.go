@@ -13,6 +13,7 @@ type ejection struct {
 	reason       string    // of the last time
 	back         time.Time // when that was over
 	times        int       // how many times For the next one is longer
+	ejections    int64     // so far
 }
 
 // maxTimes is how many times For an instance is out at most.
@@ -30,6 +31,7 @@ func (x *ejection) begin(now time.Time, cfg *conf.Eject, why cause) time.Duratio
 	x.times = min(max(x.times, 0)+1, maxTimes)
 	lasts *= time.Duration(x.times)
 	x.ejectedUntil, x.reason = now.Add(lasts), why.String()
+	x.ejections++
 	return lasts
 }
 

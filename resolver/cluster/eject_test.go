@@ -34,7 +34,7 @@ func TestFailuresInARowTakeAnInstanceOutForAWhile(t *testing.T) {
 			`instance=10.0.0.1:9000 reason="failures in a row: 3" for=30s`+"\n", log.take())
 		require.Equal(t, Status{
 			Address: bad.Address(), Weight: 1, Healthy: true, Ejected: true, Reason: "failures in a row: 3",
-			EjectedUntil: time.Now().Add(30 * time.Second),
+			EjectedUntil: time.Now().Add(30 * time.Second), Ejections: 1,
 		}, status(t, c, bad.Address()))
 
 		end(bad, 100, Failed) // those that were under way
@@ -47,7 +47,7 @@ func TestFailuresInARowTakeAnInstanceOutForAWhile(t *testing.T) {
 		require.True(t, gets(t, c, bad.Address()), "with a clean sheet")
 		require.Equal(t, `level=INFO msg="a backend instance is back" cluster=orders instance=10.0.0.1:9000 `+
 			`was_out_for="failures in a row: 3"`+"\n", log.take())
-		require.Equal(t, Status{Address: bad.Address(), Weight: 1, Share: 1, Healthy: true}, status(t, c, bad.Address()))
+		require.Equal(t, Status{Address: bad.Address(), Weight: 1, Share: 1, Healthy: true, Ejections: 1}, status(t, c, bad.Address()))
 	})
 }
 

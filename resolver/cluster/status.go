@@ -22,6 +22,8 @@ type Status struct {
 	Ejected      bool
 	Reason       string
 	EjectedUntil time.Time
+	// Ejections is how often it has been out for that so far.
+	Ejections int64
 }
 
 // Snapshot returns how the instances do, in the order of Endpoints.
@@ -46,7 +48,7 @@ func (c *Cluster) Snapshot() []Status {
 func (e *Endpoint) status() Status {
 	s := Status{
 		Address: e.address, Weight: e.weight, Active: e.active.Load(), Failures: e.failures.Load(),
-		Healthy: !e.unhealthy, Ejected: e.ejected(),
+		Healthy: !e.unhealthy, Ejected: e.ejected(), Ejections: e.ejections,
 	}
 	if s.Ejected {
 		s.Reason, s.EjectedUntil = e.reason, e.ejectedUntil
