@@ -4,8 +4,8 @@
 //	go run . -scaling [flags]    measure over connections, processors and many streams instead
 //	go run . -attacks [flags]    measure what attacks do to others instead
 //
-// The same program is also each of the processes it needs: "bench backend", "bench load", "bench mwitkow", "bench
-// typed", "bench decode" and "bench attack" are for its own use. See README.md.
+// The same program is also each of the processes it needs: "bench backend", "bench load" and the other commands are for
+// its own use. See README.md.
 package main
 
 import (
@@ -25,6 +25,9 @@ import (
 	"github.com/kitexproxy/kitexproxy/bench/internal/decoding"
 	"github.com/kitexproxy/kitexproxy/bench/internal/load"
 	"github.com/kitexproxy/kitexproxy/bench/internal/mwitkow"
+	"github.com/kitexproxy/kitexproxy/bench/internal/orders"
+	"github.com/kitexproxy/kitexproxy/bench/internal/origin"
+	"github.com/kitexproxy/kitexproxy/bench/internal/reverse"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
 	"github.com/kitexproxy/kitexproxy/bench/internal/typed"
 )
@@ -32,10 +35,13 @@ import (
 // commands are the program's parts; the first argument picks one, and run is meant if none does.
 var commands = map[string]func(args []string) error{
 	"run":     runMain,
-	"backend": backendMain,
-	"mwitkow": mwitkowMain,
+	"backend": serverMain("backend", backend.Serve),
+	"origin":  serverMain("origin", origin.Serve),
+	"mwitkow": proxyMain("mwitkow", mwitkow.Serve),
 	"typed":   typedMain,
-	"decode":  decodeMain,
+	"decode":  proxyMain("decode", decoding.Serve),
+	"orders":  proxyMain("orders", orders.Serve),
+	"reverse": proxyMain("reverse", reverse.Serve),
 	"load":    loadMain,
 	"attack":  attackMain,
 }
@@ -59,23 +65,29 @@ func dispatch(args []string) int {
 	return 0
 }
 
-func backendMain(args []string) error {
-	flags := flag.NewFlagSet("backend", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
-	if err := parse(flags, args); err != nil {
-		return err
+// serverMain is a command that answers on an address.
+func serverMain(name string, serve func(addr string) error) func(args []string) error {
+	return func(args []string) error {
+		flags := flag.NewFlagSet(name, flag.ContinueOnError)
+		listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
+		if err := parse(flags, args); err != nil {
+			return err
+		}
+		return serve(*listen)
 	}
-	return backend.Serve(*listen)
 }
 
-func mwitkowMain(args []string) error {
-	flags := flag.NewFlagSet("mwitkow", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
-	to := flags.String("backend", "", "address to forward to")
-	if err := parse(flags, args); err != nil {
-		return err
+// proxyMain is a command that forwards what comes to an address to another one.
+func proxyMain(name string, serve func(listen, backend string) error) func(args []string) error {
+	return func(args []string) error {
+		flags := flag.NewFlagSet(name, flag.ContinueOnError)
+		listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
+		to := flags.String("backend", "", "address to forward to")
+		if err := parse(flags, args); err != nil {
+			return err
+		}
+		return serve(*listen, *to)
 	}
-	return mwitkow.Serve(*listen, *to)
 }
 
 func typedMain(args []string) error {
@@ -89,22 +101,13 @@ func typedMain(args []string) error {
 	return typed.Serve(*listen, *to, *kind)
 }
 
-func decodeMain(args []string) error {
-	flags := flag.NewFlagSet("decode", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:0", "address to serve on")
-	to := flags.String("backend", "", "address to forward to")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	return decoding.Serve(*listen, *to)
-}
-
 // loadMain prints its result as one line of JSON.
 func loadMain(args []string) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	var cfg load.Config
 	name := flags.String("scenario", "unary-1k", "what to load")
 	flags.StringVar(&cfg.Addr, "addr", "", "address to call")
+	flags.StringVar(&cfg.Key, "key", "", "API key of gRPC calls, empty for none")
 	flags.IntVar(&cfg.Proxy, "proxy", 0, "process group of the proxy, 0 for none")
 	flags.IntVar(&cfg.Backend, "backend", 0, "process group of the backend, 0 for none")
 	flags.DurationVar(&cfg.Warmup, "warmup", 500*time.Millisecond, "load before measuring")

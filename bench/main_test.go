@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,11 +57,77 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
+// TestSmokeOfHTTP has the targets that are brought along: each scenario has those that speak its protocol.
+func TestSmokeOfHTTP(t *testing.T) {
+	var scenarios []scenario.Scenario
+	for _, name := range []string{"unary-json", "function-post", "function-get"} {
+		s, err := scenario.ByName(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scenarios = append(scenarios, s)
+	}
+	samples := checkAll(t, newTestRunner(t, "direct,mwitkow,grpc-gateway,reverse-proxy", scenarios...))
+	var ran []string
+	for _, s := range samples {
+		ran = append(ran, s.Scenario+" "+s.Target)
+		if s.Result.Ops == 0 {
+			t.Errorf("no operation: %v", s)
+		}
+	}
+	want := []string{
+		"unary-json grpc-gateway",
+		"function-post direct", "function-post reverse-proxy",
+		"function-get direct", "function-get reverse-proxy",
+	}
+	if !slices.Equal(ran, want) {
+		t.Errorf("measured %q, want %q", ran, want)
+	}
+}
+
+// TestConfigurationsAreGood reads the files of kitexproxy's targets as it would.
+func TestConfigurationsAreGood(t *testing.T) {
+	for target, load := range map[string]string{
+		"observed": "unary-1k", "routed": "unary-1k", "dynamic-rule": "unary-1k", "gateway": "unary-json", "function": "function-get",
+	} {
+		s, err := scenario.ByName(load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newTestRunner(t, target, s)
+		r.Kitexproxy = script(t, `echo "file: $3" >&2; exit 2`)
+		samples, err := r.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, path, found := strings.Cut(samples[0].Failure, "file: ")
+		if !found {
+			t.Fatalf("%s: got no file: %v", target, samples[0])
+		}
+		if _, err := conf.Load(strings.TrimSpace(path)); err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
+
+func TestScenarioThatNoTargetSpeaksIsRefused(t *testing.T) {
+	picked, _, err := runner.PickTargets([]string{"mwitkow"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := fitting(picked, scenario.All, true); err == nil || !strings.Contains(err.Error(), "unary-json") {
+		t.Errorf("got %v", err)
+	}
+	if err := fitting(picked, scenario.All, false); err != nil {
+		t.Errorf("of all scenarios some are left out, and it is no error: %v", err)
+	}
+}
+
 func TestEveryScenario(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds for each scenario")
 	}
-	r := newTestRunner(t, "direct,mwitkow", scenario.All...)
+	r := newTestRunner(t, "direct,mwitkow,grpc-gateway,reverse-proxy", scenario.All...)
 	r.Duration = 100 * time.Millisecond
 	checkAll(t, r)
 }
@@ -72,7 +139,15 @@ func checkAll(t *testing.T, r *runner.Runner) []report.Sample {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := len(r.Targets) * len(r.Scenarios); len(samples) != want {
+	want := 0
+	for _, s := range r.Scenarios {
+		for _, target := range r.Targets {
+			if target.Speaks(s.Kind.Protocol()) {
+				want++
+			}
+		}
+	}
+	if len(samples) != want {
 		t.Errorf("%d samples, want %d", len(samples), want)
 	}
 	for _, s := range samples {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -169,6 +170,9 @@ func newRunner(ctx context.Context, o options, dir string) (*runner.Runner, []st
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := fitting(targets, scenarios, o.scenarios != ""); err != nil {
+		return nil, nil, err
+	}
 	binary, err := kitexproxyBinary(ctx, o.kitexproxy, targets, dir)
 	if err != nil {
 		return nil, nil, err
@@ -182,6 +186,18 @@ func newRunner(ctx context.Context, o options, dir string) (*runner.Runner, []st
 		Self: self, Kitexproxy: binary, ProxyArgs: strings.Fields(o.proxyArgs),
 		Dir: dir, Log: os.Stderr,
 	}, missing, nil
+}
+
+// fitting refuses a scenario that was asked for and that none of the targets can be loaded in. Of all there are, such
+// ones are left out.
+func fitting(targets []runner.Target, scenarios []scenario.Scenario, asked bool) error {
+	for _, s := range scenarios {
+		fits := func(t runner.Target) bool { return t.Speaks(s.Kind.Protocol()) }
+		if asked && !slices.ContainsFunc(targets, fits) {
+			return fmt.Errorf("scenario %s: none of the targets speaks what it is made in", s.Name)
+		}
+	}
+	return nil
 }
 
 // kitexproxyBinary is the given binary, or one built from the module around this one if a target needs it.

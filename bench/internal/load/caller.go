@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,8 @@ func (p *phase) is(v int32) bool { return p.v.Load() == v }
 // caller makes calls one after another and keeps its own account, so that callers never wait for each other.
 type caller struct {
 	scenario scenario.Scenario
-	conn     *grpc.ClientConn
+	conn     *grpc.ClientConn // nil if it speaks no gRPC
+	web      *web             // nil if it does
 	phase    *phase
 	payload  wire.Payload
 	next     uint64 // stamp of the next message: the caller's number above, a count below
@@ -60,12 +62,46 @@ func newCallers(s scenario.Scenario, conns []*grpc.ClientConn, p *phase) []*call
 	return callers
 }
 
+// web is what a caller has that speaks no gRPC.
+type web struct {
+	exchange *wire.Exchange
+	client   *http.Client
+	addr     string
+}
+
+func newWebCallers(cfg Config, client *http.Client, p *phase) []*caller {
+	callers := make([]*caller, cfg.Scenario.Callers)
+	for i := range callers {
+		callers[i] = &caller{
+			scenario: cfg.Scenario,
+			web:      &web{exchange: ExchangeOf(cfg.Scenario), client: client, addr: cfg.Addr},
+			phase:    p,
+			next:     uint64(i) << 32,
+		}
+	}
+	return callers
+}
+
+// ExchangeOf is a new one of the kind that a scenario in HTTP is made of.
+func ExchangeOf(s scenario.Scenario) *wire.Exchange {
+	switch s.Kind {
+	case scenario.Post:
+		return wire.PostFunction(s.Size)
+	case scenario.Get:
+		return wire.GetFunction(s.Size)
+	}
+	return wire.OrderJSON()
+}
+
 // run works until the phase is over or ctx ends.
 func (c *caller) run(ctx context.Context) {
 	work := map[scenario.Kind]func(context.Context) error{
 		scenario.Unary:        c.unary,
 		scenario.PingPong:     c.pingPong,
 		scenario.ServerStream: c.serverStream,
+		scenario.Order:        c.request,
+		scenario.Post:         c.request,
+		scenario.Get:          c.request,
 	}[c.scenario.Kind]
 	for !c.phase.is(over) && ctx.Err() == nil {
 		if err := work(ctx); err != nil {
@@ -114,6 +150,17 @@ func (c *caller) unary(ctx context.Context) error {
 	}
 	c.count(1)
 	c.time(took)
+	return nil
+}
+
+// request makes one request.
+func (c *caller) request(ctx context.Context) error {
+	start := time.Now()
+	if err := c.web.exchange.Do(ctx, c.web.client, c.web.addr, c.stamp()); err != nil {
+		return err
+	}
+	c.count(1)
+	c.time(time.Since(start))
 	return nil
 }
 

@@ -22,6 +22,7 @@ const drainTime = 30 * time.Second
 type Config struct {
 	Scenario scenario.Scenario
 	Addr     string
+	Key      string        // API key of gRPC calls; empty for none
 	Warmup   time.Duration // load before the window: connections, pools and windows settle
 	Duration time.Duration // the window
 	Proxy    int           // the proxy's process group; 0 if callers reach the backend directly
@@ -62,25 +63,31 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	if cfg.Scenario.Kind.Protocol() != scenario.GRPC {
+		client := wire.NewHTTPClient(cfg.Scenario.Callers)
+		defer client.CloseIdleConnections()
+		return runBusy(ctx, cfg, m, func(p *phase) []*caller { return newWebCallers(cfg, client, p) })
+	}
 	conns, err := dial(cfg.Addr, cfg.Scenario.Conns)
 	defer closeAll(conns)
 	if err != nil {
 		return Result{}, err
 	}
+	ctx = wire.WithKey(ctx, cfg.Key)
 	if cfg.Scenario.Kind == scenario.Idle {
 		return runIdle(ctx, cfg, m, conns)
 	}
-	return runBusy(ctx, cfg, m, conns)
+	return runBusy(ctx, cfg, m, func(p *phase) []*caller { return newCallers(cfg.Scenario, conns, p) })
 }
 
 // runBusy keeps every caller busy through warm-up and window, and reads the meter at both ends of the window.
-func runBusy(ctx context.Context, cfg Config, m *meter, conns []*grpc.ClientConn) (Result, error) {
+func runBusy(ctx context.Context, cfg Config, m *meter, make func(*phase) []*caller) (Result, error) {
 	calls, cancelCalls := context.WithCancel(ctx)
 	defer cancelCalls()
 	var (
 		now     phase
 		wg      sync.WaitGroup
-		callers = newCallers(cfg.Scenario, conns, &now)
+		callers = make(&now)
 	)
 	for _, c := range callers {
 		wg.Go(func() { c.run(calls) }) // ends soon after the phase is over, at the latest with calls

@@ -2,7 +2,10 @@ package load
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kitexproxy/kitexproxy/bench/internal/backend"
+	"github.com/kitexproxy/kitexproxy/bench/internal/origin"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
 	"github.com/kitexproxy/kitexproxy/bench/internal/wire"
 )
@@ -54,6 +58,34 @@ func TestGoodBackendHasNoErrors(t *testing.T) {
 			}
 			if timed := s.Kind != scenario.Idle; (res.P50Micros > 0) != timed || res.P99Micros < res.P50Micros {
 				t.Errorf("latencies: %+v", res)
+			}
+		})
+	}
+}
+
+// TestHTTPBackend: good replies count, and wrong ones are errors.
+func TestHTTPBackend(t *testing.T) {
+	for _, s := range []scenario.Scenario{
+		{Name: "post", Kind: scenario.Post, Callers: 8, Size: 1024},
+		{Name: "get", Kind: scenario.Get, Callers: 8, Size: 1024},
+		{Name: "order", Kind: scenario.Order, Callers: 8},
+	} {
+		t.Run(s.Name, func(t *testing.T) {
+			good := httptest.NewServer(origin.Handler())
+			defer good.Close()
+			if res := run(t, good.Listener.Addr().String(), s); res.Errors != 0 || res.Ops == 0 || res.P50Micros <= 0 {
+				t.Errorf("got %+v", res)
+			}
+			for name, lie := range map[string]http.HandlerFunc{
+				"empty":  func(http.ResponseWriter, *http.Request) {},
+				"cut":    func(w http.ResponseWriter, r *http.Request) { _, _ = io.CopyN(w, r.Body, 100) },
+				"failed": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no backend", http.StatusBadGateway) },
+			} {
+				bad := httptest.NewServer(lie)
+				if res := run(t, bad.Listener.Addr().String(), s); res.Errors == 0 || res.Ops != 0 {
+					t.Errorf("%s: got %+v", name, res)
+				}
+				bad.Close()
 			}
 		})
 	}

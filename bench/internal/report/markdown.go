@@ -34,13 +34,19 @@ var (
 		}
 		return strconv.Itoa(r.Errors)
 	}}
-	timesReference = column{"x mwitkow", func(r Row) string { return figure(r.TimesReference) }}
-	peak           = column{"peak MiB", func(r Row) string { return figure(r.PeakMiB) }}
+	peak = column{"peak MiB", func(r Row) string { return figure(r.PeakMiB) }}
+)
 
-	busyColumns = []column{
+// timesReference is how a row compares with the target of that name.
+func timesReference(name string) column {
+	return column{"x " + name, func(r Row) string { return figure(r.TimesReference) }}
+}
+
+func busyColumns(reference string) []column {
+	return []column{
 		target,
 		{"CPU us/op", func(r Row) string { return figure(r.CPU) }},
-		timesReference,
+		timesReference(reference),
 		{"ops/s", func(r Row) string { return figure(r.OpsPerSec) }},
 		{"x direct", func(r Row) string { return figure(r.TimesBaseline) }},
 		{"p50 us", func(r Row) string { return figure(r.P50) }},
@@ -48,10 +54,13 @@ var (
 		peak,
 		errorCount,
 	}
-	idleColumns = []column{
+}
+
+func idleColumns(reference string) []column {
+	return []column{
 		target,
 		{"KiB/stream", func(r Row) string { return figure(r.StreamKiB) }},
-		timesReference,
+		timesReference(reference),
 		{"CPU us/s while idle", func(r Row) string {
 			if r.PeakMiB == 0 {
 				return "-" // no proxy; a proxy at rest really uses nothing
@@ -61,7 +70,7 @@ var (
 		peak,
 		errorCount,
 	}
-)
+}
 
 // Markdown writes the whole report.
 func (r Run) Markdown(w io.Writer) error {
@@ -73,8 +82,9 @@ func (r Run) Markdown(w io.Writer) error {
 		if isScaling(name) {
 			continue // in one table
 		}
-		if s, err := scenario.ByName(name); err == nil {
-			writeScenario(&b, s, r.Rows(name))
+		rows := r.Rows(name)
+		if s, err := scenario.ByName(name); err == nil && len(rows) > 0 {
+			writeScenario(&b, s, rows)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -96,10 +106,10 @@ func writeScenario(b *strings.Builder, s scenario.Scenario, rows []Row) {
 	fmt.Fprintf(b, "\n### %s\n\n%s", s.Name, s.About)
 	if s.Latency == "" {
 		fmt.Fprint(b, " Memory is compared with what the proxy held before the streams.\n\n")
-		writeTable(b, idleColumns, rows)
+		writeTable(b, idleColumns(s.Reference()), rows)
 	} else {
 		fmt.Fprintf(b, " An operation is a %s; latency is that of %s.\n\n", s.Op, s.Latency)
-		writeTable(b, busyColumns, rows)
+		writeTable(b, busyColumns(s.Reference()), rows)
 	}
 	writeRemarks(b, rows)
 }

@@ -95,6 +95,26 @@ func TestWithoutReferenceThereAreNoRatios(t *testing.T) {
 	}
 }
 
+// TestScenarioHasItsOwnReference: nobody compares JSON with a gRPC proxy. Targets that do not speak it have no rows.
+func TestScenarioHasItsOwnReference(t *testing.T) {
+	of := func(target string, cpu float64) Sample {
+		s := busy(target, 1, cpu, 1000)
+		s.Scenario = "unary-json"
+		return s
+	}
+	r := Run{
+		Targets: []string{"mwitkow", "gateway", "grpc-gateway"}, Scenarios: []string{"unary-json", "unary-1k"},
+		Samples: []Sample{of("gateway", 90), of("grpc-gateway", 60)},
+	}
+	text := markdown(t, r)
+	if !strings.Contains(text, "| x grpc-gateway |") || !strings.Contains(text, "| gateway | 90.0 | 1.50 | 1000 |") {
+		t.Errorf("got:\n%s", text)
+	}
+	if strings.Contains(text, "mwitkow") || strings.Contains(text, "unary-1k") {
+		t.Errorf("a table or row without figures:\n%s", text)
+	}
+}
+
 func TestJSONHasEverySample(t *testing.T) {
 	var b bytes.Buffer
 	if err := testRun().JSON(&b); err != nil {

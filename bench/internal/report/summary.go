@@ -2,13 +2,13 @@ package report
 
 import (
 	"github.com/kitexproxy/kitexproxy/bench/internal/load"
+	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
 	"github.com/kitexproxy/kitexproxy/bench/internal/stats"
 )
 
-const (
-	reference = "mwitkow" // the proxy that processor time and memory are compared with
-	baseline  = "direct"  // what throughput is compared with
-)
+// baseline is the target that throughput is compared with. The proxy that processor time and memory are compared with is
+// the scenario's Reference.
+const baseline = "direct"
 
 // Row is a target's figures in one scenario: medians over the repetitions that gave a result. Zero means "no figure".
 type Row struct {
@@ -30,21 +30,22 @@ type Row struct {
 	IdleCPU   float64  `json:"proxy_idle_cpu_us_per_s,omitempty"`
 	OtherCPU  float64  `json:"other_cpu_share"`
 
-	// TimesReference is what the target needs as a multiple of what mwitkow does: of processor time, or of memory for idle
-	// streams. TimesBaseline is its throughput as a share of direct calls'.
-	TimesReference float64 `json:"x_mwitkow"`
+	// TimesReference is what the target needs as a multiple of what the reference does: of processor time, or of memory for
+	// idle streams. TimesBaseline is its throughput as a share of direct calls'.
+	TimesReference float64 `json:"x_reference"`
 	TimesBaseline  float64 `json:"x_direct"`
 }
 
 // Rows sums up one scenario, a row for each target that has samples.
-func (r Run) Rows(scenario string) []Row {
+func (r Run) Rows(name string) []Row {
 	var rows []Row
 	for _, target := range r.Targets {
-		if row := r.row(scenario, target); row.Reps+row.Failures > 0 {
+		if row := r.row(name, target); row.Reps+row.Failures > 0 {
 			rows = append(rows, row)
 		}
 	}
-	compare(rows)
+	s, _ := scenario.ByName(name) // of the zero Scenario it is the usual one
+	compare(rows, s.Reference())
 	return rows
 }
 
@@ -93,7 +94,7 @@ func (row *Row) summarise(results []load.Result) {
 }
 
 // compare fills in the ratios of medians.
-func compare(rows []Row) {
+func compare(rows []Row, reference string) {
 	var ref, base Row
 	for _, row := range rows {
 		switch row.Target {

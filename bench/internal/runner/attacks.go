@@ -51,22 +51,20 @@ func (r *Runner) RunAttacks(ctx context.Context) ([]report.AttackSample, error) 
 // attack has the healthy client call a new proxy three times: with nobody else, and beside the attacker, at its rate
 // and at full speed.
 func (r *Runner) attack(ctx context.Context, t Target, a attack.Attack, sample *report.AttackSample) (err error) {
-	backend, err := r.startBackend(ctx)
+	backend, err := r.startBackend(ctx, scenario.Healthy)
 	if err != nil {
 		return err
 	}
 	defer backend.stop(&err)
 	job := loadJob{scenario: scenario.Healthy, addr: backend.addr, backend: backend.Group()}
 	if t.Command != nil {
-		proxy, err := r.startServer(ctx, t.Name, func(addr string) ([]string, error) {
-			return t.Command(r.proxy(addr, backend.addr, 0))
-		})
+		proxy, err := r.startProxy(ctx, t, scenario.Healthy, backend.addr)
 		if err != nil {
 			return err
 		}
 		defer proxy.stop(&err)
 		defer func() { err = errors.Join(proxy.Ended(), err) }()
-		job.addr, job.proxy = proxy.addr, proxy.Group()
+		job.addr, job.proxy, job.key = proxy.addr, proxy.Group(), t.Key
 	}
 	if sample.Quiet, err = r.load(ctx, job); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/bench/internal/load"
 	"github.com/kitexproxy/kitexproxy/bench/internal/report"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
+	"github.com/kitexproxy/kitexproxy/bench/internal/wire"
 )
 
 const (
@@ -50,13 +51,13 @@ type Runner struct {
 // Run makes all measurements. A measurement that fails is noted in its sample and the others go on; only the end of
 // ctx ends the run early, with the samples there are.
 func (r *Runner) Run(ctx context.Context) ([]report.Sample, error) {
-	total := r.Reps * len(r.Scenarios) * len(r.Targets)
+	total := r.Reps * r.fitting()
 	fmt.Fprintf(r.Log, "%d measurements, about %v\n", total,
 		(time.Duration(total) * (r.Warmup + r.Duration + overhead)).Round(time.Second))
 	var samples []report.Sample
 	for rep := range r.Reps {
 		for _, s := range r.Scenarios {
-			for _, t := range inTurn(r.Targets, rep) {
+			for _, t := range inTurn(fit(r.Targets, s), rep) {
 				sample := r.sample(ctx, t, s, rep)
 				if ctx.Err() != nil {
 					return samples, fmt.Errorf("interrupted after %d of %d measurements", len(samples), total)
@@ -69,8 +70,29 @@ func (r *Runner) Run(ctx context.Context) ([]report.Sample, error) {
 	return samples, nil
 }
 
+// fitting is how many measurements a repetition has.
+func (r *Runner) fitting() (n int) {
+	for _, s := range r.Scenarios {
+		n += len(fit(r.Targets, s))
+	}
+	return n
+}
+
+// fit are those of the targets that speak what the scenario is made in.
+func fit(targets []Target, s scenario.Scenario) (fitting []Target) {
+	for _, t := range targets {
+		if t.Speaks(s.Kind.Protocol()) {
+			fitting = append(fitting, t)
+		}
+	}
+	return fitting
+}
+
 // inTurn lets another target begin in each repetition, so that none always follows the same one.
 func inTurn(targets []Target, rep int) []Target {
+	if len(targets) == 0 {
+		return nil
+	}
 	at := rep % len(targets)
 	return slices.Concat(targets[at:], targets[:at])
 }
@@ -88,7 +110,7 @@ func (r *Runner) sample(ctx context.Context, t Target, s scenario.Scenario, rep 
 
 // measure starts backend, proxy and loader, and stops them all before it returns.
 func (r *Runner) measure(ctx context.Context, t Target, s scenario.Scenario) (res load.Result, err error) {
-	backend, err := r.startBackend(ctx)
+	backend, err := r.startBackend(ctx, s)
 	if err != nil {
 		return load.Result{}, err
 	}
@@ -101,22 +123,35 @@ func (r *Runner) measure(ctx context.Context, t Target, s scenario.Scenario) (re
 	return r.loadThrough(ctx, t, job)
 }
 
-func (r *Runner) startBackend(ctx context.Context) (*server, error) {
-	return r.startServer(ctx, "backend", func(addr string) ([]string, error) {
-		return []string{r.Self, "backend", "-listen", addr}, nil
+func (r *Runner) startBackend(ctx context.Context, s scenario.Scenario) (*server, error) {
+	name, call := "backend", tryCall
+	if s.Kind.Protocol() == scenario.HTTP {
+		name, call = "origin", tryRequest(s)
+	}
+	return startServer(ctx, name, call, func(addr string) ([]string, error) {
+		return []string{r.Self, name, "-listen", addr}, nil
+	})
+}
+
+// startProxy starts the target's proxy before a backend at addr.
+func (r *Runner) startProxy(ctx context.Context, t Target, s scenario.Scenario, addr string) (*server, error) {
+	call := tryCall
+	if s.Kind.Protocol() != scenario.GRPC {
+		call = tryRequest(s)
+	}
+	return startServer(wire.WithKey(ctx, t.Key), t.Name, call, func(listen string) ([]string, error) {
+		return t.Command(r.proxy(listen, addr, s.Procs))
 	})
 }
 
 // loadThrough puts the target's proxy before the job's address.
 func (r *Runner) loadThrough(ctx context.Context, t Target, job loadJob) (res load.Result, err error) {
-	proxy, err := r.startServer(ctx, t.Name, func(addr string) ([]string, error) {
-		return t.Command(r.proxy(addr, job.addr, job.scenario.Procs))
-	})
+	proxy, err := r.startProxy(ctx, t, job.scenario, job.addr)
 	if err != nil {
 		return load.Result{}, err
 	}
 	defer proxy.stop(&err)
-	job.addr, job.proxy = proxy.addr, proxy.Group()
+	job.addr, job.proxy, job.key = proxy.addr, proxy.Group(), t.Key
 	res, err = r.load(ctx, job)
 	if ended := proxy.Ended(); ended != nil {
 		err = errors.Join(ended, err) // the proxy's own last words first
@@ -135,7 +170,7 @@ func (r *Runner) proxy(listen, backend string, procs int) Proxy {
 // loadJob is one run of the loader.
 type loadJob struct {
 	scenario       scenario.Scenario
-	addr           string
+	addr, key      string
 	proxy, backend int // process groups
 }
 
@@ -143,7 +178,7 @@ type loadJob struct {
 func (r *Runner) load(ctx context.Context, job loadJob) (res load.Result, err error) {
 	var out bytes.Buffer
 	loader, err := child.Start("loader", &out, r.Self, "load",
-		"-scenario", job.scenario.Name, "-addr", job.addr,
+		"-scenario", job.scenario.Name, "-addr", job.addr, "-key", job.key,
 		"-proxy", strconv.Itoa(job.proxy), "-backend", strconv.Itoa(job.backend),
 		"-warmup", r.Warmup.String(), "-duration", r.Duration.String())
 	if err != nil {

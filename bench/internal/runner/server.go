@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/kitexproxy/kitexproxy/bench/internal/child"
+	"github.com/kitexproxy/kitexproxy/bench/internal/load"
+	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
 	"github.com/kitexproxy/kitexproxy/bench/internal/wire"
 )
 
@@ -25,8 +27,11 @@ type server struct {
 	addr string
 }
 
+// try makes one call to addr, and says what is wrong with the answer.
+type try func(ctx context.Context, addr string) error
+
 // startServer starts a server on a free address and waits until it has answered a call.
-func (r *Runner) startServer(ctx context.Context, name string, command func(addr string) ([]string, error)) (*server, error) {
+func startServer(ctx context.Context, name string, call try, command func(addr string) ([]string, error)) (*server, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
@@ -40,7 +45,7 @@ func (r *Runner) startServer(ctx context.Context, name string, command func(addr
 		return nil, err
 	}
 	s := &server{Child: c, addr: addr}
-	if err := s.waitReady(ctx); err != nil {
+	if err := s.waitReady(ctx, call); err != nil {
 		s.stop(&err)
 		return nil, err
 	}
@@ -51,12 +56,12 @@ func (r *Runner) startServer(ctx context.Context, name string, command func(addr
 func (s *server) stop(err *error) { *err = errors.Join(*err, s.Stop()) }
 
 // waitReady tries until a call has been answered, the server has ended or readyTime is over.
-func (s *server) waitReady(ctx context.Context) error {
+func (s *server) waitReady(ctx context.Context, call try) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	var last error
 	for {
-		if last = tryCall(ctx, s.addr); last == nil {
+		if last = call(ctx, s.addr); last == nil {
 			return s.Ended() // an answer may have come from somebody else who took the address
 		}
 		select {
@@ -85,4 +90,15 @@ func tryCall(ctx context.Context, addr string) error {
 	}
 	defer reply.Free()
 	return payload.Check(reply.Data, 1)
+}
+
+// tryRequest makes one request of a scenario in HTTP on a connection of its own and checks the reply.
+func tryRequest(s scenario.Scenario) try {
+	return func(ctx context.Context, addr string) error {
+		ctx, cancel := context.WithTimeout(ctx, tryTime)
+		defer cancel()
+		client := wire.NewHTTPClient(1)
+		defer client.CloseIdleConnections()
+		return load.ExchangeOf(s).Do(ctx, client, addr, 1)
+	}
 }

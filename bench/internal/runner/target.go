@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+
+	"github.com/kitexproxy/kitexproxy/bench/internal/orders"
+	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
 )
 
 // Target is one way from the loader to the backend.
@@ -22,6 +26,10 @@ type Target struct {
 	Program string
 	// Built tells that the target is the kitexproxy binary.
 	Built bool
+	// Protocols are what it can be loaded in; nil is gRPC alone.
+	Protocols []scenario.Protocol
+	// Key is the API key that it asks callers for; empty if it does not.
+	Key string
 	// Version is a command line that prints the version first.
 	Version []string
 }
@@ -43,22 +51,30 @@ type Proxy struct {
 // of 100 streams a connection would refuse the idle ones, and their fixed windows of 64 KiB would be what is measured
 // with large messages (nghttpx: twice the processor time), where grpc-go and Kitex let theirs grow by themselves.
 var Targets = []Target{
-	{Name: "direct"},
+	{Name: "direct", Protocols: []scenario.Protocol{scenario.GRPC, scenario.HTTP}},
 	{Name: "kitexproxy", Command: kitexproxy, Built: true},
 	{Name: "kitexproxy-kitex", Command: kitexproxyKitex, Built: true},
 	{Name: "routed", Command: routed, Built: true},
+	{Name: "observed", Command: observed, Built: true, Key: apiKey},
 	{Name: "struct-read", Command: typed("read")},
 	{Name: "struct-change", Command: typed("change")},
 	{Name: "dynamic-rule", Command: dynamicRule, Built: true},
-	{Name: "grpc-go-decode", Command: decoding},
-	{Name: "mwitkow", Command: mwitkow},
+	{Name: "grpc-go-decode", Command: ownProxy("decode")},
+	{Name: "mwitkow", Command: ownProxy("mwitkow")},
 	{Name: "nghttpx", Command: nghttpx, Program: "nghttpx", Version: []string{"nghttpx", "--version"}},
 	{Name: "haproxy", Command: haproxy, Program: "haproxy", Version: []string{"haproxy", "-v"}},
+	{Name: "gateway", Command: gateway, Built: true, Protocols: []scenario.Protocol{scenario.JSON}},
+	{Name: "grpc-gateway", Command: ownProxy("orders"), Protocols: []scenario.Protocol{scenario.JSON}},
+	{Name: "function", Command: function, Built: true, Protocols: []scenario.Protocol{scenario.HTTP}},
+	{Name: "reverse-proxy", Command: ownProxy("reverse"), Protocols: []scenario.Protocol{scenario.HTTP}},
 }
 
 // The targets of runs for which no targets are named.
 var (
-	DefaultTargets = []string{"direct", "kitexproxy", "kitexproxy-kitex", "mwitkow", "nghttpx", "haproxy"}
+	DefaultTargets = []string{
+		"direct", "kitexproxy", "kitexproxy-kitex", "mwitkow", "nghttpx", "haproxy",
+		"gateway", "grpc-gateway", "function", "reverse-proxy",
+	}
 	ScalingTargets = []string{"kitexproxy", "mwitkow", "nghttpx"}
 	AttackTargets  = []string{"kitexproxy", "kitexproxy-kitex", "nghttpx"}
 )
@@ -80,11 +96,7 @@ transport: kitex
 `))
 
 func kitexproxyKitex(p Proxy) ([]string, error) {
-	path, err := p.write(kitexConf)
-	if err != nil {
-		return nil, err
-	}
-	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
+	return p.serve(kitexConf)
 }
 
 // routedConf has the calls go by the last of almost 10,000 routes of all kinds, to a cluster with everything that a call's
@@ -113,18 +125,99 @@ routes:
 `))
 
 func routed(p Proxy) ([]string, error) {
-	path, err := p.write(routedConf)
-	if err != nil {
-		return nil, err
-	}
-	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
+	return p.serve(routedConf)
 }
 
 // Others is as many as a file of routes has of each kind.
 func (Proxy) Others() []struct{} { return make([]struct{}, 2499) }
 
-func mwitkow(p Proxy) ([]string, error) {
-	return p.goProgram([]string{p.Self, "mwitkow", "-listen", p.Listen, "-backend", p.Backend}), nil
+// apiKey is what callers of observed send.
+const apiKey = "bench-8d1f5b0e6c7a4d0f9a53e2b7c1d4f6a8"
+
+// KeyHash is what a file has of apiKey.
+func (Proxy) KeyHash() string { return fmt.Sprintf("%x", sha256.Sum256([]byte(apiKey))) }
+
+// observedConf has everything that tells of calls, and asks callers who they are. The backend is also what takes spans.
+var observedConf = template.Must(template.New("observed.yaml").Parse(`listeners:
+  - address: {{.Listen}}
+    interceptors: [clients]
+clusters:
+  backend:
+    instances:
+      - {{.Backend}}
+default:
+  cluster: backend
+interceptors:
+  clients:
+    api_keys:
+      keys:
+        - {name: loader, sha256: {{.KeyHash}}}
+access_log:
+  output: access.log
+tracing:
+  otlp: {endpoint: "http://{{.Backend}}"}
+  sample_percent: 1
+admin:
+  address: unix://{{.Dir}}/admin.sock
+`))
+
+func observed(p Proxy) ([]string, error) {
+	return p.serve(observedConf)
+}
+
+// gatewayConf has no interceptors; the gRPC listener is there because there must be one.
+var gatewayConf = template.Must(template.New("gateway.yaml").Parse(`listeners:
+  - address: unix://{{.Dir}}/grpc.sock
+clusters:
+  backend:
+    instances:
+      - {{.Backend}}
+schemas:
+  orders:
+    files: [orders.proto]
+default:
+  cluster: backend
+http:
+  listeners:
+    - address: {{.Listen}}
+  gateway:
+    schemas: [orders]
+`))
+
+func gateway(p Proxy) ([]string, error) {
+	if err := os.WriteFile(filepath.Join(p.Dir, "orders.proto"), []byte(orders.Proto), 0o600); err != nil {
+		return nil, err
+	}
+	return p.serve(gatewayConf)
+}
+
+// functionConf has one function; listener and cluster are there because there must be one of each.
+var functionConf = template.Must(template.New("function.yaml").Parse(`listeners:
+  - address: unix://{{.Dir}}/grpc.sock
+clusters:
+  backend:
+    instances:
+      - {{.Backend}}
+default:
+  cluster: backend
+http:
+  listeners:
+    - address: {{.Listen}}
+  functions:
+    routes:
+      echo:
+        url: http://{{.Backend}}
+`))
+
+func function(p Proxy) ([]string, error) {
+	return p.serve(functionConf)
+}
+
+// ownProxy is one of this program's commands.
+func ownProxy(command string) func(p Proxy) ([]string, error) {
+	return func(p Proxy) ([]string, error) {
+		return p.goProgram([]string{p.Self, command, "-listen", p.Listen, "-backend", p.Backend}), nil
+	}
 }
 
 // typed is kitexproxy with filters on every message.
@@ -174,15 +267,16 @@ func dynamicRule(p Proxy) ([]string, error) {
 	if _, err := p.write(dynamicProto); err != nil {
 		return nil, err
 	}
-	path, err := p.write(dynamicConf)
+	return p.serve(dynamicConf)
+}
+
+// serve is the kitexproxy binary with a file made of the template.
+func (p Proxy) serve(t *template.Template) ([]string, error) {
+	path, err := p.write(t)
 	if err != nil {
 		return nil, err
 	}
 	return p.goProgram(append([]string{p.Kitexproxy, "serve", "-c", path}, p.Args...)), nil
-}
-
-func decoding(p Proxy) ([]string, error) {
-	return p.goProgram([]string{p.Self, "decode", "-listen", p.Listen, "-backend", p.Backend}), nil
 }
 
 // goProgram holds a program in Go to the processors it may use.
@@ -298,6 +392,14 @@ func targetByName(name string) (Target, error) {
 		known = append(known, t.Name)
 	}
 	return Target{}, fmt.Errorf("no target %q; there are %s", name, strings.Join(known, ", "))
+}
+
+// Speaks tells whether the target can be loaded in a protocol.
+func (t Target) Speaks(p scenario.Protocol) bool {
+	if t.Protocols == nil {
+		return p == scenario.GRPC
+	}
+	return slices.Contains(t.Protocols, p)
 }
 
 func (t Target) installed() bool {

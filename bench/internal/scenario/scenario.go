@@ -17,7 +17,30 @@ const (
 	PingPong                 // each caller keeps one bidi stream and sends when the answer has come
 	ServerStream             // each caller reads one server stream after another to its end
 	Idle                     // streams are opened, answer once and then lie still
+	Order                    // each caller posts one message in JSON after another
+	Post                     // each caller posts one body after another to a function
+	Get                      // each caller asks a function for one body after another
 )
+
+// Protocol is what client and backend speak.
+type Protocol int
+
+const (
+	GRPC Protocol = iota
+	JSON          // the client JSON in HTTP/1.1, the backend gRPC
+	HTTP          // both HTTP/1.1
+)
+
+// Protocol is what the kind of load is made in.
+func (k Kind) Protocol() Protocol {
+	switch k {
+	case Order:
+		return JSON
+	case Post, Get:
+		return HTTP
+	}
+	return GRPC
+}
 
 // Scenario is one load.
 type Scenario struct {
@@ -27,7 +50,7 @@ type Scenario struct {
 	Latency  string // what a latency is the time of; empty if none is taken
 	Kind     Kind
 	Callers  int // how many calls are open at a time
-	Conns    int // client connections they are spread over
+	Conns    int // client connections they are spread over; in HTTP/1.1 there is one for each caller
 	Size     int // bytes of a message
 	Messages int // messages of a server stream
 	Procs    int // processors the proxy may use; 0 for all
@@ -63,6 +86,29 @@ var All = []Scenario{
 		Name: "idle-streams", Kind: Idle, Callers: 1000, Conns: 4, Size: 1 << 10, Op: "stream",
 		About: "1,000 open bidi streams over 4 connections, idle after one echoed message of 1 KiB.",
 	},
+	{
+		Name: "unary-json", Kind: Order, Callers: 64, Conns: 64, Size: 1 << 10, Op: "call", Latency: "a call",
+		About: "Unary calls in JSON over HTTP/1.1, 1 KiB there and back (an order of six items), 64 callers with a connection each.",
+	},
+	{
+		Name: "function-post", Kind: Post, Callers: 64, Conns: 64, Size: 1 << 10, Op: "request", Latency: "a request",
+		About: "POST over HTTP/1.1, 1 KiB there and back, 64 callers with a connection each.",
+	},
+	{
+		Name: "function-get", Kind: Get, Callers: 64, Conns: 64, Size: 1 << 10, Op: "request", Latency: "a request",
+		About: "GET over HTTP/1.1, 1 KiB back, 64 callers with a connection each.",
+	},
+}
+
+// Reference is the name of the target that others are compared with.
+func (s Scenario) Reference() string {
+	switch s.Kind.Protocol() {
+	case JSON:
+		return "grpc-gateway"
+	case HTTP:
+		return "reverse-proxy"
+	}
+	return "mwitkow"
 }
 
 // Open is many streams at a time.

@@ -1,11 +1,13 @@
 package wire
 
 import (
+	"context"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // Dial makes one client connection to addr, in clear text and with grpc-go's own window sizes. A refused connection is
@@ -24,4 +26,12 @@ func Dial(addr string) (*grpc.ClientConn, error) {
 			grpc.MaxCallSendMsgSize(MaxMessage),
 		),
 	)
+}
+
+// WithKey gives the calls of ctx an API key; "" is none.
+func WithKey(ctx context.Context, key string) context.Context {
+	if key == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "x-api-key", key)
 }

@@ -15,6 +15,9 @@ const (
 	headMax = 1 + binary.MaxVarintLen64
 )
 
+// MinPayload is the size of the smallest payload: a tag, a length and two stamps.
+const MinPayload = 2 + 2*stampSize
+
 // Payload is a message of a fixed size that carries a stamp at both ends, so that a reply which is cut, swapped with
 // another call's or stale is told from the right one by looking at a few bytes.
 //
