@@ -40,7 +40,7 @@ show() {
 has_tool() { [ -f "$tools" ] && grep -Eq "^(tool)?[[:space:]].*/$1([[:space:]]|\$)" "$tools"; }
 
 # own_files lists the Go files that people write.
-own_files() { find . -name '*.go' -not -path './kitex_gen/*' -not -path './output/*'; }
+own_files() { find . -name '*.go' -not -name '*.pb.go' -not -name '*.pb.gw.go' -not -path './kitex_gen/*' -not -path './output/*'; }
 
 version() { git describe --tags --always --dirty 2>/dev/null || echo unknown; }
 
@@ -115,7 +115,7 @@ task_fuzz() {
   while IFS=: read -r file target; do
     found=1
     show go test -run '^$' -fuzz "^${target#func }\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 100x "$@" "$(dirname "$file")"
-  done < <(grep -rEo --include='*_test.go' --exclude-dir=bench '^func Fuzz[A-Za-z0-9_]*' . | sort)
+  done < <(grep -rEo --include='*_test.go' --exclude-dir=bench --exclude-dir=.ci '^func Fuzz[A-Za-z0-9_]*' . | sort)
   if [ "$found" -eq 0 ]; then say "there are no fuzz targets"; fi
 }
 
