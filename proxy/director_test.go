@@ -321,7 +321,8 @@ func TestDirectorNamesAnAddressThatIsNotThere(t *testing.T) {
 			require.Contains(t, err.Error(), address)
 			require.Equal(t, []string{"backend-unreachable"}, trailer["x-kitexproxy-error"])
 		}
-		require.Zero(t, pool.Stats())
+		require.Eventually(t, func() bool { return pool.Stats() == proxy.PoolStats{} }, faultSafety, time.Millisecond,
+			"a client may hear of the end of its call before that is counted out: %+v", pool.Stats())
 	})
 }
 
