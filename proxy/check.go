@@ -34,16 +34,10 @@ var silent = slog.New(slog.DiscardHandler)
 
 func checkListeners(cfg *conf.Config) error {
 	var errs []error
-	for i, l := range cfg.Listeners {
-		if l.TLS != nil {
-			_, err := secure.Server(l.TLS, silent)
-			errs = append(errs, at(conf.KeyPath(conf.ItemPath("listeners", i), "tls"), err))
-		}
-	}
-	for i, l := range listenersOf(cfg.HTTP) {
-		if l.TLS != nil {
-			_, err := secure.Server(l.TLS, silent)
-			errs = append(errs, at(conf.KeyPath(conf.ItemPath("http.listeners", i), "tls"), err))
+	for _, l := range encryptions(cfg) {
+		if l.tls != nil {
+			_, err := secure.Server(l.tls, silent)
+			errs = append(errs, at(l.path, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -84,7 +84,7 @@ func newServers(r *Relay) *servers {
 
 // open binds a listener. Nobody serves it yet.
 func (s *servers) open(l conf.Listener) (*front, error) {
-	encryption, err := listenerTLS(l, s.relay.log)
+	encryption, err := listenerTLS(l.Address, l.TLS, s.relay.log)
 	if err != nil {
 		return nil, err
 	}
@@ -103,22 +103,27 @@ func (s *servers) open(l conf.Listener) (*front, error) {
 }
 
 // listenerTLS returns how a listener encrypts, nil for plaintext.
-func listenerTLS(l conf.Listener, log *slog.Logger) (*tls.Config, error) {
-	if l.TLS == nil {
+func listenerTLS(address string, cfg *conf.ListenerTLS, log *slog.Logger) (*tls.Config, error) {
+	if cfg == nil {
 		return nil, nil
 	}
-	c, err := secure.Server(l.TLS, log)
+	c, err := secure.Server(cfg, log)
 	if err != nil {
-		return nil, fmt.Errorf("listener %s: tls: %w", l.Address, err)
+		return nil, fmt.Errorf("listener %s: tls: %w", address, err)
 	}
 	return c, nil
 }
 
 // openAll binds listeners, all or none.
 func (s *servers) openAll(listeners []conf.Listener) ([]*front, error) {
-	var opened []*front
+	return openEach(listeners, s.open, closeAll)
+}
+
+// openEach opens listeners of a kind, all or none.
+func openEach[L, F any](listeners []L, open func(L) (F, error), closeAll func([]F)) ([]F, error) {
+	var opened []F
 	for _, l := range listeners {
-		f, err := s.open(l)
+		f, err := open(l)
 		if err != nil {
 			closeAll(opened)
 			return nil, err
@@ -317,7 +322,7 @@ func (c *change) renew(f *front, l conf.Listener, log *slog.Logger) error {
 	case reflect.DeepEqual(f.cfg.TLS, l.TLS):
 		return nil
 	}
-	encryption, err := listenerTLS(l, log)
+	encryption, err := listenerTLS(l.Address, l.TLS, log)
 	c.renewed[f], c.tls[f] = l, encryption
 	return err
 }

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/kitexproxy/kitexproxy/conf"
-	"github.com/kitexproxy/kitexproxy/handler/secure"
 )
 
 // httpServers are the HTTP servers of a proxy, one for each listener of its http
@@ -48,7 +47,7 @@ const (
 
 // open binds a listener. Nobody serves it yet.
 func (s *httpServers) open(l conf.HTTPListener) (*httpFront, error) {
-	encryption, err := httpTLS(l, s.relay.log)
+	encryption, err := listenerTLS(l.Address, l.TLS, s.relay.log)
 	if err != nil {
 		return nil, err
 	}
@@ -69,18 +68,6 @@ func (s *httpServers) open(l conf.HTTPListener) (*httpFront, error) {
 		ErrorLog:       slog.NewLogLogger(s.relay.log.Handler(), slog.LevelDebug),
 	}
 	return f, nil
-}
-
-// httpTLS returns how a listener encrypts, nil for plaintext.
-func httpTLS(l conf.HTTPListener, log *slog.Logger) (*tls.Config, error) {
-	if l.TLS == nil {
-		return nil, nil
-	}
-	c, err := secure.Server(l.TLS, log)
-	if err != nil {
-		return nil, fmt.Errorf("listener %s: tls: %w", l.Address, err)
-	}
-	return c, nil
 }
 
 // httpProtocols are those that browsers and others speak.
@@ -129,16 +116,7 @@ func (s *httpServers) handler(address string) http.Handler {
 
 // openAll binds listeners, all or none.
 func (s *httpServers) openAll(listeners []conf.HTTPListener) ([]*httpFront, error) {
-	var opened []*httpFront
-	for _, l := range listeners {
-		f, err := s.open(l)
-		if err != nil {
-			closeAllHTTP(opened)
-			return nil, err
-		}
-		opened = append(opened, f)
-	}
-	return opened, nil
+	return openEach(listeners, s.open, closeAllHTTP)
 }
 
 // closeAllHTTP lets go of listeners that are not served.
@@ -201,7 +179,7 @@ func (s *httpServers) prepare(cfg *conf.HTTP) (*httpChange, error) {
 			s.relay.log.Warn("to begin or end TLS on a listener takes another start", "listener", l.Address)
 			continue
 		}
-		encryption, err := httpTLS(l, s.relay.log)
+		encryption, err := listenerTLS(l.Address, l.TLS, s.relay.log)
 		if err != nil {
 			return nil, err
 		}

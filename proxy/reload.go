@@ -101,20 +101,36 @@ func needsRestart(before, after *conf.Config) []string {
 // switchedTLS returns where a listener begins with TLS, or ends it: it cannot be bound
 // a second time while the first one is open.
 func switchedTLS(before, after *conf.Config) []string {
+	old := encryptions(before)
 	var all []string
-	for i, l := range after.Listeners {
-		if slices.ContainsFunc(before.Listeners, func(old conf.Listener) bool {
-			return old.Address == l.Address && (old.TLS == nil) != (l.TLS == nil)
+	for _, l := range encryptions(after) {
+		if slices.ContainsFunc(old, func(o encryption) bool {
+			return o.list == l.list && o.address == l.address && (o.tls == nil) != (l.tls == nil)
 		}) {
-			all = append(all, conf.ItemPath("listeners", i)+".tls")
+			all = append(all, l.path)
 		}
 	}
-	for i, l := range listenersOf(after.HTTP) {
-		if slices.ContainsFunc(listenersOf(before.HTTP), func(old conf.HTTPListener) bool {
-			return old.Address == l.Address && (old.TLS == nil) != (l.TLS == nil)
-		}) {
-			all = append(all, conf.ItemPath("http.listeners", i)+".tls")
-		}
+	return all
+}
+
+// encryption is how one listener of a configuration encrypts.
+type encryption struct {
+	list, address string
+	path          string            // of tls in the configuration
+	tls           *conf.ListenerTLS // nil for plaintext
+}
+
+// encryptions are those of all listeners, for gRPC and for HTTP.
+func encryptions(cfg *conf.Config) []encryption {
+	var all []encryption
+	add := func(list string, i int, address string, cfg *conf.ListenerTLS) {
+		all = append(all, encryption{list, address, conf.KeyPath(conf.ItemPath(list, i), "tls"), cfg})
+	}
+	for i, l := range cfg.Listeners {
+		add("listeners", i, l.Address, l.TLS)
+	}
+	for i, l := range listenersOf(cfg.HTTP) {
+		add("http.listeners", i, l.Address, l.TLS)
 	}
 	return all
 }
