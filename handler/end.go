@@ -102,7 +102,7 @@ func (c *call) failure(err error) *stream.Failure {
 	case errors.As(context.Cause(c.ctx), &f):
 		return f
 	case ended != nil && !errors.Is(ended, context.DeadlineExceeded):
-		return &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "cancelled by the client"}
+		return stream.CanceledByClient
 	case ended != nil || isLate(client):
 		return &stream.Failure{
 			Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded,

@@ -77,7 +77,7 @@ func (c *call) tellAnswered(fields []hpack.HeaderField) {
 }
 
 // givenUp is the end of a call that nothing else has ended.
-var givenUp = (&stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "cancelled by the client"}).Trailer()
+var givenUp = stream.CanceledByClient.Trailer()
 
 // try is an instance that a call is to be sent to, or has been.
 type try struct {

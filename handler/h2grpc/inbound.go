@@ -110,7 +110,6 @@ func (in *inbound) stop(err error) {
 
 var (
 	errFinished = errors.New("the call has ended")
-	errCanceled = errors.New("the client has cancelled the call")
 	errDeadline = &stream.Failure{
 		Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded, Message: "deadline exceeded before the call had ended",
 	}
@@ -138,6 +137,6 @@ func (in *inbound) Sent(n int) { in.out.sent(n) }
 // Closed implements h2.Events.
 func (in *inbound) Closed(err error) {
 	if err != nil {
-		in.over(errCanceled)
+		in.over(stream.CanceledByClient)
 	}
 }

@@ -94,7 +94,7 @@ func TestReadOfARequestThatBreaksOff(t *testing.T) {
 	}{
 		"END_STREAM": {func(s *rawh2.Stream) error { return s.Data(nil, true) }, io.ErrUnexpectedEOF},
 		"trailers":   {func(s *rawh2.Stream) error { return s.Trailers(rawh2.F("x", "1")) }, io.ErrUnexpectedEOF},
-		"reset":      {func(s *rawh2.Stream) error { return s.Reset(http2.ErrCodeCancel) }, errCanceled},
+		"reset":      {func(s *rawh2.Stream) error { return s.Reset(http2.ErrCodeCancel) }, stream.CanceledByClient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, ended := relayed(t, rawh2.Options{}, func(in stream.Inbound) error { return in.Read(make([]byte, 10)) })

@@ -73,7 +73,7 @@ func (c *call) Finish(t *stream.Trailer) {
 // giveUp ends the call for the client, who gets err from now on.
 func (c *call) giveUp(err error) {
 	c.response.fail(err)
-	c.over(errCanceled)
+	c.over(stream.CanceledByClient)
 }
 
 // over ends the call for who carries it.
@@ -82,7 +82,4 @@ func (c *call) over(err error) {
 	c.cancel()
 }
 
-var (
-	errFinished = errors.New("the call has ended")
-	errCanceled = errors.New("the client has cancelled the call")
-)
+var errFinished = errors.New("the call has ended")

@@ -218,7 +218,7 @@ func contextFailure(ctx context.Context) *stream.Failure {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return &stream.Failure{Reason: stream.DeadlinePassed, Code: stream.DeadlineExceeded, Message: "deadline exceeded"}
 	default:
-		return &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "cancelled by the client"}
+		return stream.CanceledByClient
 	}
 }
 

@@ -81,6 +81,10 @@ type Failure struct {
 	Reset *uint32
 }
 
+// CanceledByClient is the end of a call whose client has cancelled it, or has gone
+// away. It must not be changed.
+var CanceledByClient = &Failure{Reason: ClientCanceled, Code: Canceled, Message: "cancelled by the client"}
+
 // Error returns reason and message.
 func (f *Failure) Error() string { return string(f.Reason) + ": " + f.Message }
 
