@@ -2,9 +2,7 @@ package accesslog
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
-	"math"
 	"net"
 	"reflect"
 	"strings"
@@ -23,12 +21,13 @@ const maxPeers = 1024
 
 // lines makes lines of records. It is for one goroutine.
 type lines struct {
-	handler    slog.Handler
-	beginnings map[beginning]slog.Handler // handlers that have the attributes of one already
+	form       form
+	beginnings map[beginning]form // those that have the values of one already
+	last       beginning          // of the line before, whose form is the one in lastForm
+	lastForm   form
 	keys       []key
 	peers      map[net.Addr]string // their texts; all calls of a connection have the same one
-	attrs      []slog.Attr         // of the present line; kept for its memory
-	metadata   []slog.Attr
+	attrs      []slog.Attr         // kept for its memory
 }
 
 // beginning is what lines begin with, and have in common with many others: it is formatted
@@ -40,37 +39,44 @@ type beginning struct {
 }
 
 func newLines(format string, keys []key, w *bytes.Buffer) *lines {
-	l := &lines{beginnings: make(map[beginning]slog.Handler), peers: make(map[net.Addr]string), keys: keys}
+	l := &lines{beginnings: make(map[beginning]form), peers: make(map[net.Addr]string), keys: keys}
 	if format == Text {
-		l.handler = slog.NewTextHandler(w, nil)
+		l.form = &textForm{handler: slog.NewTextHandler(w, nil)}
 	} else {
-		l.handler = &jsonHandler{to: w}
+		l.form = &jsonForm{to: w}
 	}
 	return l
 }
 
 // call writes the line of a call.
 func (l *lines) call(r *record) {
-	h := l.begin(&r.beginning)
-	l.attrs = l.attrs[:0]
-	l.text("instance", r.instance)
-	l.text("reason", r.reason)
-	l.text("message", r.message)
-	l.add(slog.Float64("duration_ms", milliseconds(r.took)))
-	l.add(slog.Int64("request_messages", r.received.Messages))
-	l.add(slog.Int64("request_bytes", r.received.Bytes))
-	l.add(slog.Int64("response_messages", r.sent.Messages))
-	l.add(slog.Int64("response_bytes", r.sent.Bytes))
+	f := l.begin(&r.beginning)
+	f.begin(r.ended, slog.LevelInfo, "call")
+	text(f, "instance", r.instance)
+	text(f, "reason", r.reason)
+	text(f, "message", r.message)
+	f.milliseconds("duration_ms", r.took)
+	f.number("request_messages", r.received.Messages)
+	f.number("request_bytes", r.received.Bytes)
+	f.number("response_messages", r.sent.Messages)
+	f.number("response_bytes", r.sent.Bytes)
 	if r.peer != nil {
-		l.text("peer", l.peer(r.peer))
+		text(f, "peer", l.peer(r.peer))
 	}
 	if r.identified != "" {
-		l.text("identity", r.identified+":"+r.identity)
+		f.text("identity", r.identified+":"+r.identity)
 	}
-	l.text("request_id", r.requestID)
-	l.text("trace_id", r.traceID)
-	l.addMetadata(r.metadata)
-	l.line(h, r.ended, slog.LevelInfo, "call")
+	text(f, "request_id", r.requestID)
+	text(f, "trace_id", r.traceID)
+	l.addMetadata(f, r.metadata)
+	f.end()
+}
+
+// text adds a value unless there is none.
+func text(f form, name, value string) {
+	if value != "" {
+		f.text(name, value)
+	}
 }
 
 // peer returns the text of an address.
@@ -89,73 +95,58 @@ func (l *lines) peer(a net.Addr) string {
 	return text
 }
 
-// begin returns a handler for a line that begins so.
-func (l *lines) begin(b *beginning) slog.Handler {
-	if h := l.beginnings[*b]; h != nil {
-		return h
+// begin returns a form for a line that begins so.
+func (l *lines) begin(b *beginning) form {
+	if l.lastForm == nil || l.last != *b {
+		l.last, l.lastForm = *b, l.find(b)
+	}
+	return l.lastForm
+}
+
+func (l *lines) find(b *beginning) form {
+	if f := l.beginnings[*b]; f != nil {
+		return f
 	}
 	if len(l.beginnings) >= maxBeginnings {
 		clear(l.beginnings) // so that clients cannot have it grow
 	}
 	l.attrs = l.attrs[:0]
-	l.text("method", b.method)
-	l.text("route", b.route)
-	l.text("cluster", b.cluster)
-	l.text("mode", b.mode)
-	l.text("listener", b.listener)
-	l.text("authority", b.authority)
-	l.text("user_agent", b.userAgent)
-	l.text("code", b.code.String())
-	l.add(slog.Int("attempts", b.attempts))
-	h := l.handler.WithAttrs(l.attrs)
-	l.beginnings[*b] = h
-	return h
+	l.add("method", b.method)
+	l.add("route", b.route)
+	l.add("cluster", b.cluster)
+	l.add("mode", b.mode)
+	l.add("listener", b.listener)
+	l.add("authority", b.authority)
+	l.add("user_agent", b.userAgent)
+	l.add("code", b.code.String())
+	f := l.form.with(append(l.attrs, slog.Int("attempts", b.attempts)))
+	l.beginnings[*b] = f
+	return f
+}
+
+// add adds to attrs, unless there is no value.
+func (l *lines) add(name, value string) {
+	if value != "" {
+		l.attrs = append(l.attrs, slog.String(name, value))
+	}
 }
 
 // lost writes a line that stands for some that are missing.
 func (l *lines) lost(n int64) {
-	l.attrs = append(l.attrs[:0], slog.Int64("dropped", n))
-	l.line(l.handler, time.Now(), slog.LevelWarn, "lines have been dropped")
-}
-
-// line has h write the attributes that have been added. In a record they are one group
-// without a name, which the line has as they are, because a record has no room for so many
-// without memory of its own.
-func (l *lines) line(h slog.Handler, at time.Time, level slog.Level, message string) {
-	if own, ok := h.(*jsonHandler); ok {
-		own.write(at, level, message, l.attrs)
-		return
-	}
-	r := slog.NewRecord(at, level, message, 0)
-	r.AddAttrs(slog.Attr{Value: slog.GroupValue(l.attrs...)})
-	_ = h.Handle(context.Background(), r) // which fails as its writer does: never
-}
-
-func (l *lines) add(a slog.Attr) { l.attrs = append(l.attrs, a) }
-
-// text adds a value unless there is none.
-func (l *lines) text(name, value string) {
-	if value != "" {
-		l.add(slog.String(name, printable(value)))
-	}
+	l.form.begin(time.Now(), slog.LevelWarn, "lines have been dropped")
+	l.form.number("dropped", n)
+	l.form.end()
 }
 
 // addMetadata adds those of the values for keys that there are.
-func (l *lines) addMetadata(values []string) {
-	l.metadata = l.metadata[:0]
+func (l *lines) addMetadata(f form, values []string) {
+	l.attrs = l.attrs[:0]
 	for i, v := range values {
-		if v != "" {
-			l.metadata = append(l.metadata, slog.String(l.keys[i].name, printable(v)))
-		}
+		l.add(l.keys[i].name, v)
 	}
-	if len(l.metadata) > 0 {
-		l.add(slog.Attr{Key: "metadata", Value: slog.GroupValue(l.metadata...)})
+	if len(l.attrs) > 0 {
+		f.group("metadata", l.attrs)
 	}
-}
-
-// milliseconds has microseconds behind the point.
-func milliseconds(d time.Duration) float64 {
-	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
 }
 
 // printable returns s with U+FFFD in place of what terminals and editors might obey.

@@ -30,6 +30,7 @@ func TestOptionsOfNoUse(t *testing.T) {
 		"not a percent": {Options{SamplePercent: math.NaN()}, "sample percent NaN: write 0 to 100"},
 		"buffer":        {Options{Buffer: -1}, "buffer -1: write how many lines may wait"},
 		"key":           {Options{Metadata: []string{""}}, "metadata: a key is empty"},
+		"no key":        {Options{Metadata: []string{"x\"y"}}, `metadata: "x\"y" is no key of metadata`},
 		"directory":     {Options{Output: os.TempDir()}, "is a directory"},
 		"no directory":  {Options{Output: filepath.Join(t.TempDir(), "a", "b")}, "no such file or directory"},
 	} {

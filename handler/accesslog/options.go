@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // The values of Options.Output that are no file.
@@ -80,6 +82,11 @@ func (o *Options) validate() error {
 		return fmt.Errorf("buffer %d: write how many lines may wait", o.Buffer)
 	case slices.Contains(o.Metadata, ""):
 		return errors.New("metadata: a key is empty")
+	}
+	for _, name := range o.Metadata {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("metadata: %q is no key of metadata: write letters, digits, dots, - and _", name)
+		}
 	}
 	return nil
 }
