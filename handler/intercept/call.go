@@ -28,7 +28,6 @@ type Call struct {
 	watch *Observers // nil for none
 
 	header    metadata.Metadata // for the backend
-	changing  bool              // header has been begun
 	trailer   metadata.Metadata // of the response
 	onMessage []func(filter.Direction) error
 	ctx       context.Context // what observers have made of the connection's; nil for none
@@ -48,11 +47,13 @@ type Call struct {
 	few       [2]value        // what values begin with, to have no allocation for them
 	responses stream.Metadata // added to the head of the response
 	onEnd     []func()
-	outcome   Outcome
-	ended     bool
+	end       *stream.Trailer // nil before the end
+	reason    stream.Reason
+	took      time.Duration
 
 	first          Attempt // to have no allocation for the usual one
 	attempts       atomic.Int32
+	changing       bool // header has been begun
 	received, sent counter
 }
 
@@ -200,10 +201,10 @@ func (c *Call) OnEnd(f func()) {
 func (c *Call) keepForEnd(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
+	if c.end == nil {
 		c.onEnd = append(c.onEnd, f)
 	}
-	return !c.ended
+	return c.end == nil
 }
 
 // OnMessage has f asked about each message that begins to cross, in either direction,
@@ -262,7 +263,10 @@ func (c *Call) Sent() Count { return c.sent.count() }
 func (c *Call) Outcome() Outcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.outcome
+	if c.end == nil {
+		return Outcome{}
+	}
+	return Outcome{Status: c.end.Status, Reason: c.reason, Took: c.took, Trailer: c.end.Metadata}
 }
 
 // value is what an observer or a link keeps with a call.

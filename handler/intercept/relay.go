@@ -164,7 +164,7 @@ func (c *Call) Crossed(d filter.Direction, messages, bytes int64) {
 }
 
 // End notes how the call has ended, and tells the observers. Only the first call has
-// an effect.
+// an effect. The trailer must not be changed any more.
 func (c *Call) End(t *stream.Trailer) {
 	if c == nil || !c.note(t) {
 		return
@@ -182,13 +182,10 @@ func (c *Call) End(t *stream.Trailer) {
 func (c *Call) note(t *stream.Trailer) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended {
+	if c.end != nil {
 		return false
 	}
-	c.ended = true
-	c.outcome = Outcome{
-		Status: t.Status, Reason: stream.Reason(t.Metadata.Get(stream.ReasonKey)), Took: time.Since(c.began), Trailer: t.Metadata,
-	}
+	c.end, c.reason, c.took = t, stream.Reason(t.Metadata.Get(stream.ReasonKey)), time.Since(c.began)
 	return true
 }
 
