@@ -132,7 +132,7 @@ func (h *Handler) serve(in stream.Inbound, routes Resolver) {
 	defer c.leave()
 
 	target := routes.Resolve(&resolver.Call{
-		Method: in.Request().Method, Authority: in.Request().Authority, Peer: in.Peer(), Metadata: resolver.NewList(in.Request().Metadata, metadataField),
+		Method: in.Request().Method, Authority: in.Request().Authority, Peer: in.Peer(), Metadata: resolver.NewList(in.Request().Metadata, (*stream.Field).Pair),
 	})
 	if target == nil {
 		in.Finish(failNoRoute(in.Request().Method).Trailer())
@@ -210,9 +210,6 @@ func (c *call) takeRoute(t *resolver.Target) {
 	defer c.mu.Unlock()
 	c.trailers = t.ResponseTrailer
 }
-
-// metadataField tells routes of metadata.
-func metadataField(f *stream.Field) (key, value string) { return f.Key, f.Value }
 
 // limitTime has c end when its route's limits on time are reached. The function
 // returned ends the watch.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
@@ -197,14 +197,8 @@ func TestDynamicConformanceHasRules(t *testing.T) {
 // programs send each other.
 func TestDynamicConformanceChanges(t *testing.T) {
 	got := make(chan *testpb.SimpleRequest, 1)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := grpc.NewServer()
-	testpb.RegisterTestServiceServer(s, unaryServer{got: got})
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }() // ends with Stop
-	t.Cleanup(func() { s.Stop(); <-served })
-	client, err := grpc.NewClient("passthrough:///"+dynamicWays["changed"].target(t, ln.Addr().String()),
+	address := loopback.Serve(t, func(s *grpc.Server) { testpb.RegisterTestServiceServer(s, unaryServer{got: got}) })
+	client, err := grpc.NewClient("passthrough:///"+dynamicWays["changed"].target(t, address),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })

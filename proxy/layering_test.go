@@ -74,6 +74,7 @@ var mayImport = map[string][]string{
 	"handler/secure/securetest":         {},
 	"handler/handlertest/interopclient": {},
 	"handler/handlertest/rawh2":         {},
+	"handler/handlertest/loopback":      {},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

@@ -124,7 +124,7 @@ type headOf struct {
 // pseudo-headers, are not asked for.
 func (h *headOf) list() resolver.Metadata {
 	if h.changed {
-		return resolver.NewList(h.metadata, metadataField)
+		return resolver.NewList(h.metadata, (*stream.Field).Pair)
 	}
 	return resolver.NewList(h.fields, headerField)
 }
@@ -210,7 +210,5 @@ func (n *native) resolve(s *h2.Stream, method, authority string, head headOf) *r
 	return routes.Resolve(&call)
 }
 
-// headerField and metadataField tell what routes see.
-func metadataField(f *stream.Field) (key, value string) { return f.Key, f.Value }
-
+// headerField tells what routes see.
 func headerField(f *hpack.HeaderField) (key, value string) { return f.Name, f.Value }

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
@@ -215,14 +215,8 @@ type otlp struct {
 
 func startOTLP(t testing.TB) *otlp {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	o := &otlp{addr: ln.Addr().String()}
-	s := grpc.NewServer()
-	collector.RegisterTraceServiceServer(s, o)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }() // ends with Stop
-	t.Cleanup(func() { s.Stop(); <-served })
+	o := &otlp{}
+	o.addr = loopback.Serve(t, func(s *grpc.Server) { collector.RegisterTraceServiceServer(s, o) })
 	return o
 }
 

@@ -3,13 +3,13 @@ package h2grpc
 import (
 	"crypto/tls"
 	"log/slog"
-	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
@@ -32,24 +32,16 @@ func TestBackendsOverTLS(t *testing.T) {
 		"unknown authority":     {tls.NoClientCert, &tls.Config{RootCAs: securetest.NewAuthority(t).Pool()}, "unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			backend := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+			address := loopback.Serve(t, func(*grpc.Server) {}, grpc.Creds(credentials.NewTLS(&tls.Config{
 				Certificates: []tls.Certificate{ca.Issue(t, "127.0.0.1").TLS(t)}, ClientAuth: test.auth, ClientCAs: ca.Pool(),
 			})))
-			ended := make(chan error, 1)
-			go func() { ended <- backend.Serve(ln) }() // ends with the test
-			t.Cleanup(func() {
-				backend.Stop()
-				<-ended
-			})
 			b := NewBackends(Options{
 				Options:      upstream.Options{ConnectTimeout: safety, Logger: slog.New(slog.DiscardHandler)},
 				StreamWindow: window, ConnectionWindow: 4 * window, MaxHeaderList: 64 << 10,
 			})
 			t.Cleanup(b.Close)
 			b.Configure("c", upstream.ClusterOptions{Connections: 1, Idle: -1, TLS: test.client})
-			out, err := b.Open(safe(t), "c", ln.Addr().String(), &stream.Request{Method: method, Authority: "test", ContentType: grpcContentType})
+			out, err := b.Open(safe(t), "c", address, &stream.Request{Method: method, Authority: "test", ContentType: grpcContentType})
 			if test.want != "" {
 				failure := stream.AsFailure(err)
 				require.Equal(t, stream.BackendUnreachable, failure.Reason)

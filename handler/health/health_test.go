@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/resolver/cluster"
@@ -30,7 +31,7 @@ const (
 
 // serveHealth has a server with the health service run.
 func serveHealth(t testing.TB, h grpc_health_v1.HealthServer) string {
-	return serve(t, func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, h) })
+	return loopback.Serve(t, func(s *grpc.Server) { grpc_health_v1.RegisterHealthServer(s, h) })
 }
 
 func TestAnInstanceIsWhatItSays(t *testing.T) {
@@ -135,7 +136,7 @@ func TestAnInstanceThatDoesNotAnswerIsNotHealthy(t *testing.T) {
 
 func TestAnInstanceWithoutHealthServiceIsHealthy(t *testing.T) {
 	tests := map[string]func(t *testing.T) string{
-		"grpc-go": func(t *testing.T) string { return serve(t, func(*grpc.Server) {}) },
+		"grpc-go": func(t *testing.T) string { return loopback.Serve(t, func(*grpc.Server) {}) },
 		"HTTP": func(t *testing.T) string {
 			backend, err := rawh2.Listen("", rawh2.Options{}, func(s *rawh2.Stream) {
 				_ = s.Headers(rawh2.Fields{rawh2.F(":status", "404")}, true)

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
@@ -27,22 +26,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // safety ends what would otherwise hang; no test passes by waiting for it.
 const safety = 20 * time.Second
-
-// serve has a server of grpc-go run until the test ends, and returns its address.
-func serve(t testing.TB, register func(s *grpc.Server)) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := grpc.NewServer()
-	register(s)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ln) }() // ends with the test
-	t.Cleanup(func() {
-		s.Stop()
-		require.NoError(t, <-done)
-	})
-	return ln.Addr().String()
-}
 
 // nobody returns an address at which nothing listens.
 func nobody(t testing.TB) string {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/h2grpc"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/inproc"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/handler/upstream"
@@ -49,18 +49,13 @@ func safe(t testing.TB) context.Context {
 // relay returns a Conn whose calls a Handler of this process carries to an official
 // interop server over a socket, and the server's address.
 func relay(t testing.TB) (*inproc.Conn, string) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := grpc.NewServer()
-	testgrpc.RegisterTestServiceServer(s, interop.NewTestServer())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }() // ends with Stop
+	address := loopback.Serve(t, func(s *grpc.Server) { testgrpc.RegisterTestServiceServer(s, interop.NewTestServer()) })
 	backends := h2grpc.NewBackends(h2grpc.Options{
 		Options:      upstream.Options{ConnectTimeout: safety, Logger: quiet},
 		StreamWindow: 64 << 10, ConnectionWindow: 1 << 20, MaxHeaderList: 64 << 10,
 	})
 	cfg := &conf.Config{
-		Clusters: map[string]*conf.Cluster{"c": {Instances: []string{ln.Addr().String()}}},
+		Clusters: map[string]*conf.Cluster{"c": {Instances: []string{address}}},
 		Default:  &conf.Action{Cluster: "c"},
 	}
 	clusters := map[string]*cluster.Cluster{"c": cluster.New("c", cfg.Clusters["c"], cluster.Options{})}
@@ -68,10 +63,8 @@ func relay(t testing.TB) (*inproc.Conn, string) {
 	t.Cleanup(func() {
 		h.Shutdown(safe(t))
 		backends.Close()
-		s.Stop()
-		require.NoError(t, <-served)
 	})
-	return inproc.New(h.Serve, inproc.WithLogger(quiet)), ln.Addr().String()
+	return inproc.New(h.Serve, inproc.WithLogger(quiet)), address
 }
 
 // frame returns m in gRPC's wire form.

@@ -3,7 +3,6 @@ package schema
 import (
 	"context"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
 	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -94,22 +92,6 @@ func message(t testing.TB, s *Schema, name protoreflect.FullName) protoreflect.M
 	d, err := s.Files().FindDescriptorByName(name)
 	require.NoError(t, err)
 	return d.(protoreflect.MessageDescriptor)
-}
-
-// serve has a server of grpc-go run until the test ends, and returns its address.
-func serve(t testing.TB, register func(s *grpc.Server)) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	s := grpc.NewServer()
-	register(s)
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ln) }() // ends with the test
-	t.Cleanup(func() {
-		s.Stop()
-		require.NoError(t, <-done)
-	})
-	return ln.Addr().String()
 }
 
 // opener opens real calls to a backend. All of them have to have been aborted when

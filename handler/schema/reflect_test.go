@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
@@ -29,7 +30,7 @@ func registerServices(s *grpc.Server) {
 }
 
 func TestReflectAsksARealServer(t *testing.T) {
-	address := serve(t, func(s *grpc.Server) {
+	address := loopback.Serve(t, func(s *grpc.Server) {
 		registerServices(s)
 		grpcreflection.Register(s)
 	})
@@ -56,7 +57,7 @@ func TestReflectAsksARealServer(t *testing.T) {
 
 // The schema is good for a call to the same server.
 func TestReflectedCodecsWork(t *testing.T) {
-	address := serve(t, func(s *grpc.Server) {
+	address := loopback.Serve(t, func(s *grpc.Server) {
 		registerServices(s)
 		grpcreflection.Register(s)
 	})
@@ -75,7 +76,7 @@ func TestReflectedCodecsWork(t *testing.T) {
 }
 
 func TestReflectFallsBackOnV1Alpha(t *testing.T) {
-	address := serve(t, func(s *grpc.Server) {
+	address := loopback.Serve(t, func(s *grpc.Server) {
 		registerServices(s)
 		grpc_reflection_v1alpha.RegisterServerReflectionServer(s, grpcreflection.NewServer(grpcreflection.ServerOptions{Services: s}))
 	})
@@ -91,7 +92,7 @@ func TestReflectFallsBackOnV1Alpha(t *testing.T) {
 }
 
 func TestReflectNeedsReflection(t *testing.T) {
-	_, err := Reflect(safe(t), opener(t, serve(t, registerServices)), Limits{})
+	_, err := Reflect(safe(t), opener(t, loopback.Serve(t, registerServices)), Limits{})
 	require.EqualError(t, err, "the backend has no server reflection, neither v1 nor v1alpha")
 }
 

@@ -163,6 +163,9 @@ type Field struct {
 	Key, Value string
 }
 
+// Pair returns key and value.
+func (f *Field) Pair() (key, value string) { return f.Key, f.Value }
+
 // Get returns the first value of key, "" when there is none.
 func (m Metadata) Get(key string) string {
 	for i := range m {
