@@ -1,15 +1,21 @@
 package proxy_test
 
 import (
+	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kitexproxy/kitexproxy/conf"
 )
 
 // functionsAt is an http section whose functions are at URLs, by their names.
@@ -92,4 +98,101 @@ func TestShutdownEndsWebSocketsOfFunctions(t *testing.T) {
 	_, _, err := conn.Read(e.safe())
 	require.Error(t, err)
 	require.NoError(t, e.safe().Err())
+}
+
+// However a request ends, and whatever status its client gets: it is told of as what it is,
+// and nobody else is blamed.
+func TestEndsOfFunctionsAreToldAsWhatTheyAre(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	f := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasPrefix(req.URL.Path, "/begin") {
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "short")
+			_ = http.NewResponseController(w).Flush()
+		}
+		asked <- struct{}{}
+		if !strings.HasSuffix(req.URL.Path, "/break") {
+			<-req.Context().Done()
+		}
+		panic(http.ErrAbortHandler)
+	}))
+	t.Cleanup(f.Close)
+	functions := functionsAt(map[string]string{"f": f.URL, "gone": "http://" + freeAddress(t)})
+	for name, test := range map[string]struct {
+		path    string
+		timeout string
+		leaves  bool // the client does
+		stops   bool // the proxy does
+		code    string
+		reason  string
+	}{
+		"client leaves":             {"f", "10s", true, false, "CANCELLED", "client-cancelled"},
+		"client leaves a response":  {"f/begin", "10s", true, false, "CANCELLED", "client-cancelled"},
+		"no answer in time":         {"f", "50ms", false, false, "DEADLINE_EXCEEDED", "route-timeout"},
+		"no whole response in time": {"f/begin", "50ms", false, false, "DEADLINE_EXCEEDED", "route-timeout"},
+		"no answer":                 {"f/break", "10s", false, false, "UNAVAILABLE", "backend-disconnected"},
+		"no whole response":         {"f/begin/break", "10s", false, false, "UNAVAILABLE", "backend-disconnected"},
+		"nobody there":              {"gone", "10s", false, false, "UNAVAILABLE", "backend-unreachable"},
+		"shutdown":                  {"f", "10s", false, true, "UNAVAILABLE", "shutdown"},
+		"shutdown in a response":    {"f/begin", "10s", false, true, "UNAVAILABLE", "shutdown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "access.log")
+			rest := "access_log: {output: '" + path + "'}\ntimeouts: {shutdown: 10ms}\n" + functions + "    timeout: " + test.timeout + "\n"
+			e := edge{rest: toMain + rest}.start(t)
+			ctx, leave := context.WithCancel(e.safe())
+			defer leave()
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.web+"/function/"+test.path, nil)
+			require.NoError(t, err)
+			if test.leaves || test.stops {
+				go func() { // ends with the request
+					<-asked
+					if test.leaves {
+						leave()
+					} else {
+						e.cancel()
+					}
+				}()
+			}
+			if resp, err := e.http.Do(req); err == nil {
+				_, _ = io.ReadAll(resp.Body)
+				require.NoError(t, resp.Body.Close())
+			}
+			require.NoError(t, e.safe().Err())
+			line := linesOf(t, path, 1)[0]
+			require.Equal(t, []any{test.code, test.reason}, []any{line["code"], line["reason"]}, line["message"])
+			require.NoError(t, e.stop())
+			for len(asked) > 0 {
+				<-asked
+			}
+		})
+	}
+}
+
+// What callers have in common is found in the request, as it is in a call's metadata.
+func TestFunctionsOfAClusterHaveAffinity(t *testing.T) {
+	one, two := startFunction(t, "one"), startFunction(t, "two")
+	rest := toMain + "http:\n  listeners: [{address: 'localhost:0'}]\n  functions: {routes: {f: {cluster: other}, g: {cluster: main}}}\n"
+	e := edge{rest: rest}.startAdapted(t, func(cfg *conf.Config) {
+		cfg.Clusters["other"] = &conf.Cluster{
+			Instances: []string{one.address(), two.address()}, Connections: 1, Balance: conf.BalanceHash, HashOn: &conf.HashOn{Metadata: "x-user"},
+		}
+		cfg.Clusters["main"] = &conf.Cluster{
+			Instances: []string{one.address(), two.address()}, Connections: 1, Balance: conf.BalanceHash, HashOn: &conf.HashOn{Peer: true},
+		}
+	})
+	seen := map[string]bool{}
+	for i := range 20 {
+		user := "X-User: " + strconv.Itoa(i)
+		first := e.ask(t, "GET /function/f", "", user).body
+		seen[first] = true
+		for range 4 {
+			require.Equal(t, first, e.ask(t, "GET /function/f", "", user).body)
+		}
+	}
+	require.Len(t, seen, 2)
+	first := e.ask(t, "GET /function/g", "").body
+	for i := range 8 {
+		require.Equal(t, first, e.ask(t, "GET /function/g", "", "X-User: "+strconv.Itoa(i)).body)
+	}
 }

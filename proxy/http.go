@@ -36,7 +36,7 @@ type httpFront struct {
 	server *http.Server
 	calls  underWay
 	tls    atomic.Pointer[tls.Config] // in force for new connections; nil: plaintext
-	cut    context.CancelFunc         // ends the contexts of all requests
+	cut    func()                     // ends the contexts of all requests
 }
 
 const (
@@ -45,6 +45,9 @@ const (
 	// httpIdleTimeout is how long a connection may be without a request.
 	httpIdleTimeout = 2 * time.Minute
 )
+
+// errHTTPShutdown is why requests end that nobody but the proxy has ended.
+var errHTTPShutdown = errors.New("the proxy is shutting down")
 
 // open binds a listener. Nobody serves it yet.
 func (s *httpServers) open(l conf.HTTPListener) (*httpFront, error) {
@@ -58,8 +61,8 @@ func (s *httpServers) open(l conf.HTTPListener) (*httpFront, error) {
 	}
 	f := &httpFront{cfg: l, ln: ln}
 	f.tls.Store(encryption)
-	ctx, cut := context.WithCancel(context.Background())
-	f.cut = cut
+	ctx, cut := context.WithCancelCause(context.Background())
+	f.cut = func() { cut(errHTTPShutdown) }
 	f.server = &http.Server{
 		Handler: f.calls.count(withoutStalls(s.handler(l.Address))), Protocols: httpProtocols(encryption != nil),
 		BaseContext: func(net.Listener) context.Context { return ctx },

@@ -48,6 +48,7 @@ type Call struct {
 	few       [2]value        // what values begin with, to have no allocation for them
 	responses stream.Metadata // added to the head of the response
 	onEnd     []func()
+	failure   *stream.Failure // of Failed; nil for none
 	outcome   Outcome
 	ended     bool
 
