@@ -218,7 +218,7 @@ func (e *entry) around(next http.Handler, c *conf.Functions) http.Handler {
 		info := intercept.Info{Request: requestOf(req, c.Prefix, name, to), Peer: peerOf(req), TLS: req.TLS, Listener: e.listener, Logger: e.relay.log}
 		call := intercept.Begin(observers, info)
 		if to != nil {
-			call.Routed("function "+name, to.Cluster, "http")
+			call.Routed("function "+name, to.Cluster, intercept.ModeHTTP)
 		}
 		o := &observed{ResponseWriter: w}
 		err := intercept.Run(req.Context(), call, links, func(ctx context.Context) error {

@@ -465,7 +465,7 @@ func TestFunctionsGoThroughInterceptors(t *testing.T) {
 	}
 	assert.Equal(t, []any{0.0, 1.0, 1.0}, []any{lines[0]["attempts"], lines[3]["attempts"], lines[4]["attempts"]})
 	figures := e.figures(t)
-	for code, want := range map[string]float64{"OK": 1, "UNAVAILABLE": 1} {
+	for code, want := range map[string]float64{"OK": 1, "UNAVAILABLE": 1, "UNAUTHENTICATED": 1} {
 		name := "calls_finished_total{cluster=,code=" + code + ",method=/function/f,route=function f}"
 		assert.Equal(t, want, figures[name], name)
 	}
