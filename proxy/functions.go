@@ -187,12 +187,16 @@ func withAttempt(req *http.Request, a *intercept.Attempt) *http.Request {
 	return &changed
 }
 
+// internalHeader says that it is not a function that answers, as package function does.
+const internalHeader = "X-OpenFaaS-Internal"
+
 // asCall makes a gRPC call of a request for a function: JSON in and out. What has no
 // body is the empty message; streams and WebSockets are as the gateway has them.
 func (f *functions) asCall(method string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if rest := strings.TrimPrefix(req.URL.Path, method); rest != "" && rest != "/" {
-			http.NotFound(w, req)
+			w.Header().Set(internalHeader, "proxy")
+			http.Error(w, "A function that is a gRPC method has nothing below it", http.StatusNotFound)
 			return
 		}
 		call := *req
@@ -321,7 +325,7 @@ func (o *observed) refuse(err error, header stream.Metadata) {
 		o.add(header)
 	}
 	o.add(t.Metadata)
-	o.Header().Set("X-OpenFaaS-Internal", "proxy")
+	o.Header().Set(internalHeader, "proxy")
 	http.Error(o, t.Status.Message, runtime.HTTPStatusFromCode(codes.Code(t.Status.Code)))
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 // functionsAt is an http section whose functions are at URLs, by their names.
@@ -194,5 +195,25 @@ func TestFunctionsOfAClusterHaveAffinity(t *testing.T) {
 	first := e.ask(t, "GET /function/g", "").body
 	for i := range 8 {
 		require.Equal(t, first, e.ask(t, "GET /function/g", "", "X-User: "+strconv.Itoa(i)).body)
+	}
+}
+
+// What a function is asked for cannot come to be there later if all schemas are files.
+func TestFunctionsOfMethodsThatThereAreNot(t *testing.T) {
+	text := "listeners: [{address: '127.0.0.1:0'}]\nclusters: {main: {instances: ['127.0.0.1:1']}}\n" + toMain + jsonGateway +
+		"  functions: {routes: {say: {method: " + unaryPath + "}, shout: {method: " + unaryPath + "Loud}}}\n"
+	const problem = "http.functions.routes.shout.method: no schema of http.gateway has " + unaryPath + "Loud"
+	for schema, want := range map[string]string{"{files: [../idl/echo.proto]}": problem, "{reflection: {cluster: main}}": ""} {
+		cfg, err := conf.Parse("proxy.yaml", []byte(text+"schemas: {echo: "+schema+"}\n"))
+		require.NoError(t, err)
+		err = proxy.Check(cfg)
+		_, errNew := proxy.New(cfg)
+		if want == "" {
+			require.NoError(t, err)
+			require.NoError(t, errNew)
+			continue
+		}
+		require.EqualError(t, err, want)
+		require.EqualError(t, errNew, want)
 	}
 }
