@@ -201,7 +201,7 @@ func (f *functions) asCall(method string) http.Handler {
 		}
 		call := *req
 		call.URL = &url.URL{Path: method}
-		if req.Header.Get("Upgrade") == "" {
+		if !strings.EqualFold(req.Header.Get("Upgrade"), "websocket") { // but HTTP/2, as curl --http2 does
 			call.Method = http.MethodPost
 		}
 		f.methods.ServeHTTP(w, &call)

@@ -426,6 +426,8 @@ func TestFunctionsGoToURLsClustersAndMethods(t *testing.T) {
 		require.JSONEq(t, `{"message":"hello"}`, a.body)
 		a = e.ask(t, "GET /function/say/", "")
 		require.Equal(t, 200, a.status)
+		a = e.ask(t, "GET /function/say", "", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+		require.Equal(t, 200, a.status, "a client that would like to speak HTTP/2")
 		a = e.ask(t, "GET /function/say/more", "")
 		require.Equal(t, []any{404, "proxy"}, []any{a.status, a.header.Get("X-OpenFaaS-Internal")})
 		require.Equal(t, 409, e.ask(t, "POST /function/say", `{"failWith":10}`).status)
