@@ -69,6 +69,8 @@ func (v *validator) functionCluster(path string, f *Function) {
 	case c.HashOn != nil && c.HashOn.Field != "":
 		v.badValue(path, f.Cluster, "is balanced by a field of messages, which functions do not have",
 			"hash on metadata or peer")
+	case slices.ContainsFunc(c.Instances, func(address string) bool { return strings.HasPrefix(address, unixScheme) }):
+		v.badValue(path, f.Cluster, "has an instance at a Unix socket, and functions are asked by TCP", "name a cluster without one")
 	}
 }
 

@@ -43,7 +43,7 @@ func (c *call) serve() {
 	cancel := c.limitTime()
 	defer cancel()
 	var err error
-	if c.target, err = c.h.pick(c.ctx, c.name); err != nil {
+	if c.target, err = c.pick(); err != nil {
 		c.unresolved(err)
 		return
 	}
@@ -149,13 +149,21 @@ func (c *call) blame(err error) error {
 	case broken != nil:
 		return fmt.Errorf("%w: its request broke off: %w", ErrClient, broken)
 	case errors.Is(c.r.Context().Err(), context.Canceled):
-		return errClientGone
+		return whoCanceled(c.r.Context())
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)
 	case errors.As(err, &timeout) && timeout.Timeout() && !errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
 	}
 	return err
+}
+
+// whoCanceled returns the cause that a server has given, or else that the client is gone.
+func whoCanceled(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return errClientGone
 }
 
 // breakOff ends a call whose response cannot be completed, so that the client does not

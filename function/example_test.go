@@ -1,7 +1,6 @@
 package function_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,7 +39,7 @@ type instances struct {
 
 func (i *instances) Resolve(string) (url.URL, error) { return i.urls[0], nil }
 
-func (i *instances) Pick(_ context.Context, name string) (function.Target, error) {
+func (i *instances) Pick(_ *http.Request, name string) (function.Target, error) {
 	chosen := i.urls[i.next%len(i.urls)]
 	i.next++
 	return function.Target{URL: chosen, Done: func(status int, err error) {

@@ -45,7 +45,7 @@ func (t trusts) forward(out http.Header, in *http.Request) {
 	if peer.IsValid() {
 		out[forwardedFor] = []string{peer.String()}
 	}
-	out[forwardedHost] = []string{in.Host}
+	setOr(out, forwardedHost, nil, in.Host)
 	out[forwardedProto] = []string{protoOf(in)}
 }
 

@@ -38,7 +38,7 @@ func to(t testing.TB, base string) resolve {
 // pick is a Picker.
 type pick func(ctx context.Context, name string) (Target, error)
 
-func (p pick) Pick(ctx context.Context, name string) (Target, error) { return p(ctx, name) }
+func (p pick) Pick(r *http.Request, name string) (Target, error) { return p(r.Context(), name) }
 
 func (p pick) Resolve(string) (url.URL, error) { panic("Resolve of a Picker") }
 

@@ -83,6 +83,8 @@ func TestForwardedHeadersCannotBeForged(t *testing.T) {
 		}, got)
 		require.Equal(t, function.Listener.Addr().String(), host)
 	}
+	raw(t, p, "GET /function/f HTTP/1.0")
+	require.NotContains(t, got, "X-Forwarded-Host", "the client has named none")
 }
 
 func TestForwardedHeadersOfTrustedProxies(t *testing.T) {

@@ -1,7 +1,6 @@
 package function
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -20,9 +19,10 @@ type BaseURLResolver interface {
 // Picker is what a BaseURLResolver implements as well if it wants to choose for each
 // call, and be told how the call went. Resolve is not called then.
 type Picker interface {
-	// Pick returns where one call goes. ctx is that of the call, cut short by the
-	// handler's timeout if the call has one. Errors are as those of Resolve.
-	Pick(ctx context.Context, functionName string) (Target, error)
+	// Pick returns where one call goes. r is the client's request, which is read-only;
+	// its context is cut short by the handler's timeout if the call has one. Errors are
+	// as those of Resolve.
+	Pick(r *http.Request, functionName string) (Target, error)
 }
 
 // Target is where one call goes.
@@ -47,11 +47,11 @@ type Target struct {
 var ErrClient = errors.New("the client ended the call")
 
 // pick asks the resolver, in the better of the ways it knows.
-func (h *Handler) pick(ctx context.Context, name string) (Target, error) {
-	if h.picker != nil {
-		return h.picker.Pick(ctx, name)
+func (c *call) pick() (Target, error) {
+	if c.h.picker != nil {
+		return c.h.picker.Pick(c.r.WithContext(c.ctx), c.name)
 	}
-	base, err := h.resolver.Resolve(name)
+	base, err := c.h.resolver.Resolve(c.name)
 	return Target{URL: base}, err
 }
 

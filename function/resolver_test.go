@@ -58,7 +58,7 @@ type picks struct {
 
 func (p *picks) Resolve(string) (url.URL, error) { panic("Resolve of a Picker") }
 
-func (p *picks) Pick(context.Context, string) (Target, error) {
+func (p *picks) Pick(*http.Request, string) (Target, error) {
 	t := p.target
 	t.Done = func(status int, err error) {
 		p.status, p.errs = append(p.status, status), append(p.errs, err)

@@ -62,7 +62,8 @@ func checkClusters(cfg *conf.Config, o *options) error {
 func checkLinks(cfg *conf.Config) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Interceptors)) {
-		errs = append(errs, at(conf.KeyPath("interceptors", name), checkLink(cfg.Interceptors[name], silent)))
+		_, err := newLink(name, cfg.Interceptors[name], silent)
+		errs = append(errs, at(conf.KeyPath("interceptors", name), err))
 	}
 	return errors.Join(errs...)
 }

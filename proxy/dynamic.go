@@ -71,7 +71,10 @@ func newDynamic(cfg *conf.Config, places []place) (*dynamic, error) {
 			errs = append(errs, d.addGateway(name))
 		}
 	}
-	return d, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return d, err
+	}
+	return d, d.checkFunctions()
 }
 
 // addGateway takes in a schema whose services the gateway has.
@@ -97,6 +100,30 @@ func (d *dynamic) services() []protoreflect.ServiceDescriptor {
 		}
 	}
 	return all
+}
+
+// checkFunctions returns which functions are methods that the gateway will never have: all
+// its schemas are files, and none has them.
+func (d *dynamic) checkFunctions() error {
+	if d.cfg.HTTP == nil || d.cfg.HTTP.Functions == nil || slices.ContainsFunc(d.gateway, func(s *source) bool { return s.fixed == nil }) {
+		return nil
+	}
+	services, routes := d.services(), d.cfg.HTTP.Functions.Routes
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(routes)) {
+		if method := routes[name].Method; method != "" && !hasMethod(services, method) {
+			path := conf.KeyPath("http.functions.routes", name) + ".method"
+			errs = append(errs, fmt.Errorf("%s: no schema of http.gateway has %s", path, method))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func hasMethod(services []protoreflect.ServiceDescriptor, full string) bool {
+	service, method, _ := strings.Cut(strings.TrimPrefix(full, "/"), "/")
+	return slices.ContainsFunc(services, func(s protoreflect.ServiceDescriptor) bool {
+		return string(s.FullName()) == service && s.Methods().ByName(protoreflect.Name(method)) != nil
+	})
 }
 
 // addRoute takes in a route that is dynamic.

@@ -34,7 +34,7 @@ var _ function.Picker = (*functions)(nil)
 
 // Resolve implements function.BaseURLResolver, which Pick is asked instead of.
 func (f *functions) Resolve(name string) (url.URL, error) {
-	t, err := f.Pick(context.Background(), name)
+	t, err := f.Pick(new(http.Request), name)
 	if err == nil && t.Done != nil {
 		t.Done(0, function.ErrClient)
 	}
@@ -42,16 +42,16 @@ func (f *functions) Resolve(name string) (url.URL, error) {
 }
 
 // Pick implements function.Picker.
-func (f *functions) Pick(_ context.Context, name string) (function.Target, error) {
+func (f *functions) Pick(req *http.Request, name string) (function.Target, error) {
 	switch to := f.routes[name]; {
 	case to == nil:
 		return function.Target{}, functionError{http.StatusNotFound, "no function has that name"}
 	case to.Method != "":
 		return function.Target{URL: url.URL{Path: to.Method}, Handler: f.asCall(to.Method)}, nil
 	case to.Cluster != "":
-		return f.pick(to)
+		return f.pick(req, to)
 	default:
-		return function.Target{URL: baseURL(to.URL)}, nil
+		return function.Target{URL: baseURL(to.URL), Done: func(_ int, err error) { noteFailure(req, err) }}, nil
 	}
 }
 
@@ -85,13 +85,13 @@ func baseURL(written string) url.URL {
 }
 
 // pick returns an instance of a cluster, and counts the request in there.
-func (f *functions) pick(to *conf.Function) (function.Target, error) {
+func (f *functions) pick(req *http.Request, to *conf.Function) (function.Target, error) {
 	c := f.generation.clusters[to.Cluster].Cluster
 	if busy := tries.Enter(c); busy != nil {
 		return function.Target{}, functionError{http.StatusServiceUnavailable, busy.Message}
 	}
 	var t tries.Tries
-	t.Begin(c, "")
+	t.Begin(c, tries.Affinity(c, peerOf(req), req.Header.Get))
 	instance, none := t.Next(func(string) bool { return false })
 	if none != nil {
 		c.Leave()
@@ -103,14 +103,42 @@ func (f *functions) pick(to *conf.Function) (function.Target, error) {
 		Done: func(status int, err error) {
 			instance.End(functionResult(status, err))
 			c.Leave()
+			noteFailure(req, err)
 		},
 	}, nil
+}
+
+// noteFailure has a request that has ended by err be told of as what that says, which the
+// status that the client gets may not.
+func noteFailure(req *http.Request, err error) {
+	call := intercept.FromContext(req.Context())
+	if call == nil || err == nil {
+		return
+	}
+	call.Failed(functionFailure(err))
+}
+
+// functionFailure returns what the error of a request is in a call.
+func functionFailure(err error) *stream.Failure {
+	var dial *net.OpError
+	f := &stream.Failure{Reason: stream.BackendDisconnected, Code: stream.Unavailable, Message: err.Error()}
+	switch {
+	case errors.Is(err, errHTTPShutdown):
+		f.Reason = stream.Shutdown
+	case errors.Is(err, function.ErrClient):
+		f.Reason, f.Code = stream.ClientCanceled, stream.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Reason, f.Code = stream.RouteTimeout, stream.DeadlineExceeded
+	case errors.As(err, &dial) && dial.Op == "dial":
+		f.Reason = stream.BackendUnreachable
+	}
+	return f
 }
 
 // functionResult says what the end of a request tells of its instance.
 func functionResult(status int, err error) cluster.Result {
 	switch {
-	case errors.Is(err, function.ErrClient):
+	case errors.Is(err, function.ErrClient), errors.Is(err, errHTTPShutdown):
 		return cluster.Unknown
 	case err != nil, status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
 		return cluster.Failed
@@ -159,17 +187,21 @@ func withAttempt(req *http.Request, a *intercept.Attempt) *http.Request {
 	return &changed
 }
 
+// internalHeader says that it is not a function that answers, as package function does.
+const internalHeader = "X-OpenFaaS-Internal"
+
 // asCall makes a gRPC call of a request for a function: JSON in and out. What has no
 // body is the empty message; streams and WebSockets are as the gateway has them.
 func (f *functions) asCall(method string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if rest := strings.TrimPrefix(req.URL.Path, method); rest != "" && rest != "/" {
-			http.NotFound(w, req)
+			w.Header().Set(internalHeader, "proxy")
+			http.Error(w, "A function that is a gRPC method has nothing below it", http.StatusNotFound)
 			return
 		}
 		call := *req
 		call.URL = &url.URL{Path: method}
-		if req.Header.Get("Upgrade") == "" {
+		if !strings.EqualFold(req.Header.Get("Upgrade"), "websocket") { // but HTTP/2, as curl --http2 does
 			call.Method = http.MethodPost
 		}
 		f.methods.ServeHTTP(w, &call)
@@ -190,7 +222,7 @@ func (e *entry) around(next http.Handler, c *conf.Functions) http.Handler {
 		info := intercept.Info{Request: requestOf(req, c.Prefix, name, to), Peer: peerOf(req), TLS: req.TLS, Listener: e.listener, Logger: e.relay.log}
 		call := intercept.Begin(observers, info)
 		if to != nil {
-			call.Routed("function "+name, to.Cluster, "http")
+			call.Routed("function "+name, to.Cluster, intercept.ModeHTTP)
 		}
 		o := &observed{ResponseWriter: w}
 		err := intercept.Run(req.Context(), call, links, func(ctx context.Context) error {
@@ -293,7 +325,7 @@ func (o *observed) refuse(err error, header stream.Metadata) {
 		o.add(header)
 	}
 	o.add(t.Metadata)
-	o.Header().Set("X-OpenFaaS-Internal", "proxy")
+	o.Header().Set(internalHeader, "proxy")
 	http.Error(o, t.Status.Message, runtime.HTTPStatusFromCode(codes.Code(t.Status.Code)))
 }
 

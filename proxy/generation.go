@@ -82,6 +82,7 @@ func (g *generation) start(r *Relay, before *generation) {
 	for _, s := range resolver.Unreachable(g.cfg) {
 		r.log.Warn("a route is of no use", "reason", s.Reason)
 	}
+	g.around.start(before)
 	for name, l := range g.clusters {
 		if !g.shares(name, before) {
 			l.start(r)

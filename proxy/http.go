@@ -34,8 +34,9 @@ type httpFront struct {
 	cfg    conf.HTTPListener
 	ln     net.Listener
 	server *http.Server
+	calls  underWay
 	tls    atomic.Pointer[tls.Config] // in force for new connections; nil: plaintext
-	cut    context.CancelFunc         // ends the contexts of all requests
+	cut    func()                     // ends the contexts of all requests
 }
 
 const (
@@ -44,6 +45,9 @@ const (
 	// httpIdleTimeout is how long a connection may be without a request.
 	httpIdleTimeout = 2 * time.Minute
 )
+
+// errHTTPShutdown is why requests end that nobody but the proxy has ended.
+var errHTTPShutdown = errors.New("the proxy is shutting down")
 
 // open binds a listener. Nobody serves it yet.
 func (s *httpServers) open(l conf.HTTPListener) (*httpFront, error) {
@@ -57,10 +61,10 @@ func (s *httpServers) open(l conf.HTTPListener) (*httpFront, error) {
 	}
 	f := &httpFront{cfg: l, ln: ln}
 	f.tls.Store(encryption)
-	ctx, cut := context.WithCancel(context.Background())
-	f.cut = cut
+	ctx, cut := context.WithCancelCause(context.Background())
+	f.cut = func() { cut(errHTTPShutdown) }
 	f.server = &http.Server{
-		Handler: withoutStalls(s.handler(l.Address)), Protocols: httpProtocols(encryption != nil),
+		Handler: f.calls.count(withoutStalls(s.handler(l.Address))), Protocols: httpProtocols(encryption != nil),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		TLSConfig:   f.encryption(), ReadHeaderTimeout: httpHeadTimeout, IdleTimeout: httpIdleTimeout,
 		MaxHeaderBytes: int(s.relay.cfg.Limits.HeaderList),
@@ -220,7 +224,7 @@ func (s *httpServers) apply(c *httpChange, grace time.Duration) {
 // run when ctx ends have been ended.
 func (f *httpFront) stop(ctx context.Context) {
 	defer f.cut()
-	if f.server.Shutdown(ctx) == nil {
+	if f.settle(ctx) == nil {
 		return
 	}
 	// The relay ends its calls now, and says why: no client is to think that it has
@@ -237,7 +241,15 @@ func (f *httpFront) stop(ctx context.Context) {
 func (f *httpFront) stopWithin(patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return f.server.Shutdown(ctx)
+	return f.settle(ctx)
+}
+
+// settle takes no more requests, and returns when none is left, or the error of ctx.
+func (f *httpFront) settle(ctx context.Context) error {
+	if err := f.server.Shutdown(ctx); err != nil {
+		return err
+	}
+	return f.calls.wait(ctx) // for WebSockets, whose connections are not the server's any more
 }
 
 // stop ends all servers; see httpFront.stop.

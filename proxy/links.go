@@ -67,8 +67,8 @@ func inLink(l intercept.Link) intercept.Link {
 // link is an interceptor of the configuration in use.
 type link struct {
 	intercept.Link
-	cfg   *conf.Interceptor
-	close func() // ends what it has running; nil for nothing
+	cfg          *conf.Interceptor
+	start, close func() // what runs beside calls; nil for nothing
 }
 
 // around is what a configuration has around calls.
@@ -81,7 +81,7 @@ type around struct {
 
 // newAround makes what a valid configuration has around calls. Interceptors that are as
 // they were in the generation before, which may be nil, are taken over with what they
-// have counted. After an error close ends the others.
+// have counted. Nothing runs for the others before start.
 func newAround(cfg *conf.Config, o *options, before *generation) (around, error) {
 	a := around{
 		links: make(map[string]*link), always: o.always,
@@ -147,6 +147,16 @@ func (a *around) list(names []string, o *options) []intercept.Link {
 	return all
 }
 
+// start begins what the links need beside calls, but for those that are of the generation
+// before, which may be nil.
+func (a *around) start(before *generation) {
+	for name, l := range a.links {
+		if l.start != nil && before.link(name) != l {
+			l.start()
+		}
+	}
+}
+
 // close ends what runs for the links, but for those that another generation, which may
 // be nil, has taken over.
 func (a *around) close(other *generation) {
@@ -185,20 +195,7 @@ func (r *Relay) links(t *resolver.Target) []intercept.Link {
 	return g.around.routes[t.Route]
 }
 
-// checkLink returns what newLink would refuse, and leaves nothing running.
-func checkLink(cfg *conf.Interceptor, log *slog.Logger) error {
-	switch {
-	case cfg.APIKeys != nil:
-		return auth.CheckAPIKeys(apiKeysOf(cfg.APIKeys, log))
-	case cfg.JWT != nil:
-		return auth.CheckJWT(jwtOf(cfg.JWT, log))
-	default:
-		_, err := newLink("", cfg, log) // nothing runs for it
-		return err
-	}
-}
-
-// newLink makes a link of the configuration.
+// newLink makes a link of the configuration. Nothing runs for it before start.
 func newLink(name string, cfg *conf.Interceptor, log *slog.Logger) (l *link, err error) {
 	l = &link{cfg: cfg, Link: intercept.Link{Name: name}}
 	log = log.With("interceptor", name)
@@ -206,12 +203,12 @@ func newLink(name string, cfg *conf.Interceptor, log *slog.Logger) (l *link, err
 	case cfg.APIKeys != nil:
 		var keys *auth.Keys
 		if keys, err = auth.NewAPIKeys(apiKeysOf(cfg.APIKeys, log)); err == nil {
-			l.Guard, l.close = keys.Guard, keys.Close
+			l.Guard, l.start, l.close = keys.Guard, keys.Start, keys.Close
 		}
 	case cfg.JWT != nil:
 		var tokens *auth.Tokens
 		if tokens, err = auth.NewJWT(jwtOf(cfg.JWT, log)); err == nil {
-			l.Guard, l.close = tokens.Guard, tokens.Close
+			l.Guard, l.start, l.close = tokens.Guard, tokens.Start, tokens.Close
 		}
 	case cfg.MTLS != nil:
 		l.Guard, err = auth.NewMTLS(auth.MTLS{Identity: cfg.MTLS.Identity, Optional: cfg.MTLS.Optional})

@@ -32,7 +32,8 @@ type Proxy struct {
 	adminAddr net.Addr      // set by then; nil for none
 }
 
-// New builds a proxy. It checks the configuration, but binds nothing yet.
+// New builds a proxy. It checks the configuration, but binds nothing, opens nothing and
+// has nothing running yet: a proxy that is not run after all needs no end.
 func New(cfg *conf.Config, opts ...Option) (*Proxy, error) {
 	o := newOptions(opts)
 	if err := o.toValidate(cfg).Validate(); err != nil {
@@ -70,6 +71,9 @@ func (p *Proxy) Stats() Stats { return p.relay.Stats() }
 // not close may last a second longer; nothing else is left running.
 func (p *Proxy) Run(ctx context.Context) error {
 	defer p.relay.close()
+	if err := p.relay.open(); err != nil {
+		return err
+	}
 	stopAdmin, err := p.serveAdmin()
 	if err != nil {
 		return err

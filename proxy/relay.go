@@ -38,8 +38,8 @@ type Relay struct {
 	resolver handler.Resolver
 
 	functions   *http.Client // has the connections to functions
-	reports     reports
-	observers   observers
+	reports     *reports
+	observers   observers        // from open on
 	intercepted *handler.Handler // counts the calls that interceptors have
 	carried     atomic.Int64     // those of them that are counted elsewhere, too
 
@@ -132,11 +132,16 @@ func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.open(); err != nil {
+		r.close()
+		return nil, err
+	}
 	r.start()
 	return r, nil
 }
 
-// newRelay builds the relay of a valid configuration. Nothing runs before start.
+// newRelay builds the relay of a valid configuration. Nothing runs and no file is kept
+// open before open and start: who does not need it after all may just forget it.
 func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 	r := &Relay{cfg: cfg, opts: o, log: o.logger, functions: functionClient(cfg.Timeouts.Connect)}
 	g, err := r.newGeneration(cfg, nil)
@@ -145,12 +150,7 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 	}
 	r.current.Store(g)
 	r.resolver = newResolver(r, o)
-	if r.reports, err = newReports(cfg, o, r.Clusters); err != nil {
-		g.stop(nil)
-		r.reports.close(o.logger)
-		return nil, err
-	}
-	r.observers = newObservers(r.reports.observers(o), o.logger)
+	r.reports = newReports(cfg, o, r.Clusters)
 	r.intercepted = handler.New(handler.Options{Logger: o.logger})
 	if o.director != nil {
 		r.directed = newDirected(o.director, r, o.logger)
@@ -177,6 +177,13 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 	})
 	r.server = r.kitexServer(newEntry(r, ""))
 	return r, nil
+}
+
+// open opens what is told of calls. It is for before the first.
+func (r *Relay) open() error {
+	err := r.reports.open(r.cfg, r.log)
+	r.observers = newObservers(r.reports.observers(r.opts), r.log)
+	return err
 }
 
 // start begins what the relay needs beside calls.

@@ -36,33 +36,35 @@ type reports struct {
 	log     *accesslog.Log
 }
 
-// newReports begins what a valid configuration has. close ends it, also after an error.
-func newReports(cfg *conf.Config, o *options, clusters func() []ClusterFigures) (reports, error) {
-	log := o.logger
-	var r reports
+// newReports makes what a valid configuration has, but for what open begins.
+func newReports(cfg *conf.Config, o *options, clusters func() []ClusterFigures) *reports {
+	r := new(reports)
+	if cfg.Admin == nil {
+		return r
+	}
+	figures := metrics.Options{
+		Methods: cfg.Metrics.Methods, Buckets: cfg.Metrics.Buckets, Version: o.version, Logger: o.logger,
+		Clusters: func() []metrics.ClusterSnapshot { return snapshots(clusters()) },
+	}
+	if cfg.AccessLog != nil {
+		figures.AccessLogDropped = func() int64 { return r.log.Dropped() }
+	}
+	r.metrics = metrics.New(figures)
+	return r
+}
+
+// open opens the access log and begins with traces. close ends it, also after an error.
+func (r *reports) open(cfg *conf.Config, log *slog.Logger) error {
 	var traceErr, logErr error
 	if cfg.Tracing != nil {
 		r.tracing, traceErr = tracing.New(context.Background(), tracingOf(cfg.Tracing, log))
 		traceErr = at("tracing", traceErr)
 	}
-	var dropped func() int64
 	if cfg.AccessLog != nil {
 		r.log, logErr = accesslog.New(accessLogOf(cfg.AccessLog, log))
 		logErr = at("access_log", logErr)
 	}
-	if err := errors.Join(traceErr, logErr); err != nil {
-		return r, err
-	}
-	if r.log != nil {
-		dropped = r.log.Dropped
-	}
-	if cfg.Admin != nil {
-		r.metrics = metrics.New(metrics.Options{
-			Methods: cfg.Metrics.Methods, Buckets: cfg.Metrics.Buckets, Version: o.version, AccessLogDropped: dropped, Logger: log,
-			Clusters: func() []metrics.ClusterSnapshot { return snapshots(clusters()) },
-		})
-	}
-	return r, nil
+	return errors.Join(traceErr, logErr)
 }
 
 // observers are those who tell, and those of the program between: the first is told

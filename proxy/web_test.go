@@ -426,7 +426,10 @@ func TestFunctionsGoToURLsClustersAndMethods(t *testing.T) {
 		require.JSONEq(t, `{"message":"hello"}`, a.body)
 		a = e.ask(t, "GET /function/say/", "")
 		require.Equal(t, 200, a.status)
-		require.Equal(t, 404, e.ask(t, "GET /function/say/more", "").status)
+		a = e.ask(t, "GET /function/say", "", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+		require.Equal(t, 200, a.status, "a client that would like to speak HTTP/2")
+		a = e.ask(t, "GET /function/say/more", "")
+		require.Equal(t, []any{404, "proxy"}, []any{a.status, a.header.Get("X-OpenFaaS-Internal")})
 		require.Equal(t, 409, e.ask(t, "POST /function/say", `{"failWith":10}`).status)
 		require.Equal(t, 200, e.ask(t, "POST "+unaryPath, "{}").status, "the gateway answers beside them")
 		e.settles()
@@ -465,7 +468,7 @@ func TestFunctionsGoThroughInterceptors(t *testing.T) {
 	}
 	assert.Equal(t, []any{0.0, 1.0, 1.0}, []any{lines[0]["attempts"], lines[3]["attempts"], lines[4]["attempts"]})
 	figures := e.figures(t)
-	for code, want := range map[string]float64{"OK": 1, "UNAVAILABLE": 1} {
+	for code, want := range map[string]float64{"OK": 1, "UNAVAILABLE": 1, "UNAUTHENTICATED": 1} {
 		name := "calls_finished_total{cluster=,code=" + code + ",method=/function/f,route=function f}"
 		assert.Equal(t, want, figures[name], name)
 	}

@@ -50,6 +50,7 @@ type APIKey struct {
 type Keys struct {
 	options APIKeys
 	header  string
+	file    *watched // nil for a list
 	stop    func()
 
 	// names are those of keys, by hash, and replaced as a whole. That the time of a
@@ -61,41 +62,31 @@ type Keys struct {
 
 type keyNames map[[sha256.Size]byte]string
 
-// NewAPIKeys returns the link. An error names the file, or the key, that cannot be used.
+// NewAPIKeys returns the link, with the keys that there are now. An error names the file,
+// or the key, that cannot be used. Nothing runs before Start.
 func NewAPIKeys(o APIKeys) (*Keys, error) {
-	k, file, err := openKeys(o)
+	header, err := headerKey(o.Header, defaultKeyHeader)
 	if err != nil {
 		return nil, err
 	}
-	if file != nil {
-		k.stop = file.start()
-	}
-	return k, nil
-}
-
-// CheckAPIKeys returns the error of NewAPIKeys, and leaves nothing running.
-func CheckAPIKeys(o APIKeys) error {
-	_, _, err := openKeys(o)
-	return err
-}
-
-// openKeys returns the link with the keys that there are now, and the file that they are
-// from, nil for a list.
-func openKeys(o APIKeys) (k *Keys, file *watched, err error) {
-	header, err := headerKey(o.Header, defaultKeyHeader)
-	if err != nil {
-		return nil, nil, err
-	}
-	k = &Keys{options: o, header: header, stop: func() {}}
+	k := &Keys{options: o, header: header, stop: func() {}}
 	switch {
 	case (o.File == "") == (len(o.Keys) == 0):
-		return nil, nil, errors.New("API keys come from a file or from a list; set one of the two")
+		return nil, errors.New("API keys come from a file or from a list; set one of the two")
 	case o.File != "":
-		file, err = openWatched(o.File, o.Logger, k.take)
+		k.file, err = openWatched(o.File, o.Logger, k.take)
 	default:
 		err = k.replace(o.Keys)
 	}
-	return k, file, err
+	return k, err
+}
+
+// Start begins to watch the file, if the keys are from one. Close must be called then. It
+// may be called once.
+func (k *Keys) Start() {
+	if k.file != nil {
+		k.stop = k.file.start()
+	}
 }
 
 // Close ends the watching of a file. The keys stay in force.

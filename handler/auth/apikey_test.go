@@ -21,6 +21,7 @@ func newKeys(t testing.TB, o APIKeys) *Keys {
 	}
 	k, err := NewAPIKeys(o)
 	require.NoError(t, err)
+	k.Start()
 	t.Cleanup(k.Close)
 	return k
 }

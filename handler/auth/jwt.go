@@ -73,6 +73,7 @@ type Tokens struct {
 	claims     []claimKey
 
 	keys   atomic.Pointer[keySet] // nil before the first
+	file   *watched               // nil for a URL
 	remote *remote                // nil for a file
 	stop   func()
 }
@@ -82,43 +83,29 @@ type claimKey struct{ key, claim string }
 
 // NewJWT returns the link. Keys of a file are there then; those of a URL are fetched
 // beside calls, which are UNAVAILABLE until they have come. An error names the option,
-// or the file, that cannot be used.
+// or the file, that cannot be used. Nothing runs, and no URL is asked, before Start.
 func NewJWT(o JWT) (*Tokens, error) {
-	t, start, err := openTokens(o)
-	if err != nil {
-		return nil, err
-	}
-	t.stop = start()
-	return t, nil
-}
-
-// CheckJWT returns the error of NewJWT. It asks no URL, and leaves nothing running.
-func CheckJWT(o JWT) error {
-	_, _, err := openTokens(o)
-	return err
-}
-
-// openTokens returns the link with the keys that a file has now, and what has others come
-// until stop is called.
-func openTokens(o JWT) (t *Tokens, start func() (stop func()), err error) {
-	t = &Tokens{options: o, identity: o.Identity}
+	t := &Tokens{options: o, identity: o.Identity, stop: func() {}}
 	if t.identity == "" {
 		t.identity = defaultClaim
 	}
 	if o.Issuer == "" {
-		return nil, nil, fmt.Errorf("issuer: it is not set; write what tokens have as iss, or %q", AnyIssuer)
+		return nil, fmt.Errorf("issuer: it is not set; write what tokens have as iss, or %q", AnyIssuer)
 	}
+	var err error
 	if t.header, err = headerKey(o.Header, defaultTokenHeader); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := t.setAlgorithms(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := t.setClaims(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	start, err = t.open()
-	return t, start, err
+	if err := t.open(); err != nil {
+		return nil, fmt.Errorf("jwks: %w", err)
+	}
+	return t, nil
 }
 
 func (t *Tokens) setAlgorithms() error {
@@ -150,23 +137,27 @@ func (t *Tokens) setClaims() error {
 	return nil
 }
 
-// open has the keys of a file come, and returns what has others come.
-func (t *Tokens) open() (start func() (stop func()), err error) {
+// open has the keys of a file come.
+func (t *Tokens) open() (err error) {
 	switch j := &t.options.JWKS; {
 	case (j.File == "") == (j.URL == ""):
-		return nil, errors.New("jwks: the keys come from a file or from a URL; set one of the two")
+		return errors.New("the keys come from a file or from a URL; set one of the two")
 	case j.File != "":
-		var file *watched
-		file, err = openWatched(j.File, t.options.Logger, t.take)
-		start = file.start
+		t.file, err = openWatched(j.File, t.options.Logger, t.take)
 	default:
 		t.remote, err = newRemote(j, t.options.Logger, t.take)
-		start = t.remote.start
 	}
-	if err != nil {
-		return nil, fmt.Errorf("jwks: %w", err)
+	return err
+}
+
+// Start begins to watch the file of the keys, or to fetch them. Close must be called then.
+// It may be called once.
+func (t *Tokens) Start() {
+	if t.file != nil {
+		t.stop = t.file.start()
+	} else {
+		t.stop = t.remote.start()
 	}
-	return start, nil
 }
 
 // take has data be the keys in force. Tokens that others have verified are none any

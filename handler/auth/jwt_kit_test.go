@@ -128,6 +128,7 @@ func newTokens(t testing.TB, o JWT) *Tokens {
 	}
 	tokens, err := NewJWT(o)
 	require.NoError(t, err)
+	tokens.Start()
 	t.Cleanup(tokens.Close)
 	return tokens
 }

@@ -47,6 +47,7 @@ type Call struct {
 	few       [2]value        // what values begin with, to have no allocation for them
 	responses stream.Metadata // added to the head of the response
 	onEnd     []func()
+	failure   *stream.Failure // of Failed; nil for none
 	end       *stream.Trailer // nil before the end
 	reason    stream.Reason
 	took      time.Duration
@@ -218,7 +219,10 @@ func (c *Call) Route() string { return c.text(&c.route) }
 // Cluster returns the name of the cluster that the call is for, "" before it is known.
 func (c *Call) Cluster() string { return c.text(&c.cluster) }
 
-// Mode returns "frame", "struct" or "dynamic", "" before it is known.
+// ModeHTTP is the Mode of a request for a function that is no gRPC method.
+const ModeHTTP = "http"
+
+// Mode returns "frame", "struct", "dynamic" or ModeHTTP, "" before it is known.
 func (c *Call) Mode() string { return c.text(&c.mode) }
 
 // Instance returns the address of the last instance that has been tried, "" for none.

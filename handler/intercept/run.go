@@ -1,6 +1,7 @@
 package intercept
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -13,7 +14,8 @@ import (
 // Run returns, and has returned by then. Run returns what the links make of that.
 //
 // A panic ends nothing but the call. If last panics with http.ErrAbortHandler, which is
-// no mistake but how a response is broken off, c is ended and Run panics so, too.
+// no mistake but how a response is broken off, c is ended and Run panics so, too: for
+// what Failed says, or as it is the client's doing.
 func Run(ctx context.Context, c *Call, links []Link, last Next) error {
 	if c.broken != nil {
 		return c.broken
@@ -23,13 +25,21 @@ func Run(ctx context.Context, c *Call, links []Link, last Next) error {
 	w := walk{call: c, last: r.next}
 	err := w.through(ctx, links)
 	if r.close() {
-		c.End(brokenOff.Trailer())
+		c.End(r.failure.Trailer())
 		panic(http.ErrAbortHandler)
 	}
 	return err
 }
 
-// brokenOff is the end of a call whose response has been broken off.
+// Failed says how what Run calls last has failed, whatever that returns afterwards, and
+// if it panics with http.ErrAbortHandler.
+func (c *Call) Failed(f *stream.Failure) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failure = f
+}
+
+// brokenOff is the end of a call whose response has been broken off for no other reason.
 var brokenOff = &stream.Failure{Reason: stream.ClientCanceled, Code: stream.Canceled, Message: "the response has been broken off"}
 
 // runner calls what is behind the links, if they do so in time.
@@ -42,6 +52,7 @@ type runner struct {
 	mu      sync.Mutex
 	closed  bool
 	aborted bool
+	failure *stream.Failure // of one that is aborted
 }
 
 // next is the next of the innermost interceptor.
@@ -51,17 +62,28 @@ func (r *runner) next(ctx context.Context) (err error) {
 	}
 	defer r.running.Done()
 	defer func() {
+		said := r.call.failed()
 		switch p := recover(); p {
 		case nil:
+			if said != nil {
+				err = said
+			}
 		case http.ErrAbortHandler:
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.aborted, err = true, brokenOff
+			r.aborted, r.failure = true, cmp.Or(said, brokenOff)
+			err = r.failure
 		default:
 			err = r.call.panicked("a handler", p)
 		}
 	}()
 	return r.last(ctx)
+}
+
+func (c *Call) failed() *stream.Failure {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failure
 }
 
 func (r *runner) begin() bool {

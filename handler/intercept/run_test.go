@@ -56,6 +56,21 @@ func TestRunOfWhatIsBrokenOff(t *testing.T) {
 	require.True(t, released)
 }
 
+// What has failed says why itself.
+func TestRunOfWhatHasFailed(t *testing.T) {
+	r := &recorder{}
+	lost := &stream.Failure{Reason: stream.BackendDisconnected, Code: stream.Unavailable}
+	c := begin(newClient(t), r)
+	err := Run(t.Context(), c, nil, func(context.Context) error { c.Failed(lost); return nil })
+	require.Same(t, lost, err)
+	c = begin(newClient(t), r)
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		_ = Run(t.Context(), c, nil, func(context.Context) error { c.Failed(lost); panic(http.ErrAbortHandler) })
+	})
+	require.Equal(t, stream.BackendDisconnected, c.Outcome().Reason)
+	require.Equal(t, []string{"begin", "begin", "end UNAVAILABLE"}, r.all())
+}
+
 // Nothing of the handler runs any more when Run returns.
 func TestRunWaits(t *testing.T) {
 	begun, late := make(chan struct{}), make(chan error, 1)

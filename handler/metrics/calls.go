@@ -146,8 +146,12 @@ func (s *calls) findOrAdd(c *intercept.Call, o *intercept.Outcome) *pathCounters
 }
 
 // exists reports whether a call shows that there is a method of its name: a backend has
-// answered that it got by a route, and not that it does not know the method.
+// answered that it got by a route, and not that it does not know the method. A function
+// that has a route is one of the configuration.
 func exists(c *intercept.Call, o *intercept.Outcome) bool {
+	if c.Mode() == intercept.ModeHTTP {
+		return true
+	}
 	return c.Route() != "" && c.Attempts() > 0 && o.Reason == "" && o.Status.Code != stream.Unimplemented
 }
 

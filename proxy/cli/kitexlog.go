@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"strings"
@@ -40,8 +41,17 @@ var (
 	})
 )
 
-// routeLogs makes Kitex, netpoll below it, and grpc-go log to logger.
+// net/http's clients have no logger but that of package log, for what a backend sends
+// unasked, as much as it likes.
+var (
+	unaskedLogs   = unaskedLog{new(kitexLog), log.Writer()}
+	setUnaskedLog = sync.OnceFunc(func() { log.SetOutput(unaskedLogs) })
+)
+
+// routeLogs makes Kitex, netpoll below it, grpc-go and net/http log to logger.
 func routeLogs(logger *slog.Logger) {
+	unaskedLogs.to.Store(logger)
+	setUnaskedLog()
 	kitexLogs.to.Store(logger)
 	setKitexLog()
 	grpcLogs.to.Store(logger)
@@ -159,6 +169,23 @@ func (k *kitexLog) SetLevel(klog.Level) {}
 
 // SetOutput does nothing: the output is slog's.
 func (k *kitexLog) SetOutput(io.Writer) {}
+
+// unaskedLog takes what is written with package log, one message with each Write, and
+// limits what net/http says of backends. Everything else is the program's own.
+type unaskedLog struct {
+	*kitexLog
+	others io.Writer
+}
+
+func (u unaskedLog) Write(p []byte) (int, error) {
+	const begins = "Unsolicited response received"
+	_, message, found := strings.Cut(string(p), begins) // date and time may come before it
+	if !found {
+		return u.others.Write(p)
+	}
+	u.print(slog.LevelDebug, begins+strings.TrimRight(message, "\n"))
+	return len(p), nil
+}
 
 // netpollLog takes what netpoll writes with package log: only what goes wrong,
 // one message with each Write.

@@ -88,6 +88,21 @@ func TestNetpollLogsWithoutItsOwnTime(t *testing.T) {
 	}))
 }
 
+// A backend can make net/http say this at any time; what the program says is its own.
+func TestUnaskedResponsesAreLoggedAsTheRestIs(t *testing.T) {
+	var others bytes.Buffer
+	write := func(line string) string {
+		return logged("debug", func(k *kitexLog) {
+			_, err := unaskedLog{k, &others}.Write([]byte(line))
+			assert.NoError(t, err)
+		})
+	}
+	assert.Equal(t, "level=DEBUG msg=\"Unsolicited response received on idle HTTP channel\"\n",
+		write("2026/01/02 03:04:05 Unsolicited response received on idle HTTP channel\n"))
+	assert.Empty(t, write("a filter's\n"))
+	assert.Equal(t, "a filter's\n", others.String())
+}
+
 func TestLoggerHasTheLevelsOfTheConfiguration(t *testing.T) {
 	for level, want := range map[string]slog.Level{
 		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
