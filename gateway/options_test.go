@@ -232,7 +232,7 @@ func TestEnvelope(t *testing.T) {
 
 func TestServicesAreReplaced(t *testing.T) {
 	s := start(t, lean())
-	g := New(Options{Conn: s.conn})
+	g := New(Options{Conn: s.conn, OpenAPIPath: "/openapi.json"})
 	s.url = serve(t, g)
 	a := s.do(t, plain, "")
 	assert.Equal(t, 503, a.status)
