@@ -21,7 +21,8 @@ type Options struct {
 	Conn grpc.ClientConnInterface
 
 	// Mux is what grpc-gateway's NewServeMux takes. Where it says the same as another
-	// option here, it wins. The options are applied again with every Use.
+	// option here, it wins. The options are applied again with every Use. One of one's own
+	// may have paths that are no methods, by HandlePath; bindings of methods go before them.
 	// SetQueryParameterParser has an effect on the whole process, as it has there.
 	Mux []runtime.ServeMuxOption
 
