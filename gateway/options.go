@@ -27,6 +27,7 @@ type Options struct {
 	Mux []runtime.ServeMuxOption
 
 	// Envelope, if set, puts {"errno", "msg", "data"} around everything but HttpBody.
+	// What is in it is as Marshal says, also where Mux has a Marshaler of one's own.
 	Envelope *Envelope
 
 	// CodeStatus has the HTTP statuses of gRPC codes that are to have another one

@@ -262,6 +262,25 @@ func TestEnvelope(t *testing.T) {
 	assert.Equal(t, `{"code":5,"error":"failed as asked","result":null}`, a.body)
 }
 
+// A Marshaler of grpc-gateway's own, as its users give one, writes envelopes, too.
+func TestEnvelopeByAnotherMarshaler(t *testing.T) {
+	o := lean()
+	o.Envelope = &Envelope{}
+	o.Mux = []runtime.ServeMuxOption{
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{}}),
+	}
+	s := start(t, o)
+	const reply, failure = `{"errno":0,"msg":"","data":{"big":"1"}}`, `{"errno":5,"msg":"failed as asked","data":null}`
+	assert.Equal(t, reply, s.do(t, plain, `{"big":1}`).body)
+	assert.Equal(t, failure, s.do(t, plain, "", "Grpc-Metadata-Fail: 5").body)
+	assert.Contains(t, s.do(t, "GET /v1/watch?big=2", "", "Grpc-Metadata-Fail: 5").body, reply+"\n"+failure+"\n")
+	events := s.do(t, "GET /v1/watch?big=2", "", "Grpc-Metadata-Fail: 5", "Accept: text/event-stream").body
+	assert.Contains(t, events, "data: "+reply+"\n\nevent: error\ndata: "+failure+"\n\n")
+	messages, _ := s.talk(t, "/shop.Shop/Plain", `{"big":1}`)
+	assert.Equal(t, []string{reply}, messages)
+	assert.Equal(t, "raw", s.do(t, "POST /v1/body", "raw").body)
+}
+
 func TestServicesAreReplaced(t *testing.T) {
 	s := start(t, lean())
 	g := New(Options{Conn: s.conn, OpenAPIPath: "/openapi.json"})
