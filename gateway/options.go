@@ -45,7 +45,8 @@ type Options struct {
 	// as Grpc-Trailer-NAME. There are trailers only for clients that say TE: trailers.
 	OutgoingTrailers []string
 	// Cookies are names of cookies, and the metadata that each of them becomes. A
-	// client cannot send that metadata in another way.
+	// client cannot send that metadata in another way. Cookies want SameSite: sites of
+	// others can have a browser send POSTs with those that do without.
 	Cookies map[string]string
 
 	// TrustedProxies are the addresses of clients that are believed what they say in
