@@ -35,7 +35,7 @@ type Gateway struct {
 	// Default false.
 	MethodOverride bool `yaml:"method_override,omitempty"`
 	// BodyLimit is the longest body of a request, 1B to 4294967295B; of a stream, the
-	// longest message. Default 4MiB.
+	// longest message. A reply may be as long, and 4 MiB at least. Default 4MiB.
 	BodyLimit Size `yaml:"body_limit"`
 	// JSON is how messages are written and read.
 	JSON GatewayJSON `yaml:"json"`

@@ -1,6 +1,9 @@
 package conf
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // HTTP is what answers HTTP clients that know no gRPC. One of Gateway and Functions at
 // least is set.
@@ -42,6 +45,22 @@ func (v *validator) httpListeners() {
 		v.linkRefs(KeyPath(path, "interceptors"), l.Interceptors)
 		v.certificateLinks(path, l.Interceptors, l.TLS)
 		v.peers(KeyPath(path, "trusted_proxies"), l.TrustedProxies)
+		v.freePorts(i)
+	}
+}
+
+// freePorts checks that a listener with a free port believes the same proxies as others
+// that are written in the same way, as nothing else tells their requests apart.
+func (v *validator) freePorts(i int) {
+	all, path := v.config.HTTP.Listeners, KeyPath(ItemPath("http.listeners", i), "address")
+	l := &all[i]
+	first := slices.IndexFunc(all, func(o HTTPListener) bool { return o.Address == l.Address })
+	if parsed, problem, _ := parseAddress(l.Address); problem != "" || parsed.path != "" || parsed.port != 0 {
+		return // what is wrong with two of them has been told
+	}
+	if !slices.Equal(all[first].TrustedProxies, l.TrustedProxies) {
+		v.badValue(path, l.Address, "is, with any port, that of "+v.reference(ItemPath("http.listeners", first))+
+			", too, whose trusted_proxies are others", "give one of the two a port")
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -59,9 +61,19 @@ func (c *codec) Marshal(v any) ([]byte, error) {
 	case json.RawMessage:
 		return m, nil
 	case proto.Message:
-		return c.MarshalOptions.Marshal(m)
+		b, err := c.MarshalOptions.Marshal(m)
+		return b, unwritable(err)
 	}
 	return c.JSONPb.Marshal(v)
+}
+
+// unwritable returns the error for a message that there is no JSON for, nil for nil. It is
+// the backend's: text that is not UTF-8, say, or an Any of a type that nobody knows.
+func unwritable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return status.Errorf(codes.Internal, "what the backend has sent cannot be written in JSON: %v", err)
 }
 
 // Unmarshal reads a message of which b must have no more and no less than one.
@@ -111,7 +123,7 @@ func pick(options protojson.MarshalOptions, m protoreflect.Message, f protorefle
 	options.AllowPartial = true
 	b, err := options.Marshal(m.Interface())
 	if err != nil {
-		return nil, err
+		return nil, unwritable(err)
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(b, &all); err != nil {

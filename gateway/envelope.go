@@ -39,8 +39,9 @@ type enveloped struct {
 	data  json.RawMessage
 }
 
-// MarshalJSON returns the object.
-func (e *enveloped) MarshalJSON() ([]byte, error) {
+// MarshalJSON returns the object. It is a value's, for runtime.JSONPb takes the pointers
+// away from what is no message.
+func (e enveloped) MarshalJSON() ([]byte, error) {
 	msg, err := json.Marshal(e.msg)
 	if err != nil {
 		return nil, err

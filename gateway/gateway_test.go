@@ -54,6 +54,7 @@ func TestRequestsBecomeMessages(t *testing.T) {
 			want: `{"big":"5","tags":["a","b"],"counts":{"x":3},"color":"RED","colors":["RED","BLUE"],"palette":{"k":"BLUE"},"blob":"+/8=",` +
 				`"at":"2020-01-02T03:04:05Z","took":"1s","note":"n","parent":{"parent":{"name":"p"}},"ratio":0.5,"ok":true,"updateMask":"a,b","small":4}`,
 		},
+		{name: "mask in the query as in JSON", do: "GET /v1/search?update_mask=updateMask,parent.update_mask", want: `{"updateMask":"updateMask,parent.updateMask"}`},
 		{name: "oneof in the query", do: "GET /v1/search?right=BLUE", want: `{"right":"BLUE"}`},
 		{
 			name: "a PATCH changes what its body has", do: "PATCH /v1/items/n", body: `{"big":"1","parent":{"ok":true},"tags":["x"]}`,
@@ -123,6 +124,18 @@ func TestRequestsThatAreNotRight(t *testing.T) {
 			assert.Contains(t, a.body, c.want)
 			assert.Equal(t, "application/json", a.header.Get("Content-Type"))
 		})
+	}
+}
+
+// That a reply has no form in JSON is no fault of the request.
+func TestRepliesThatCannotBeJSON(t *testing.T) {
+	o := lean()
+	s := start(t, o)
+	o.Envelope = &Envelope{}
+	for text, s := range map[string]*started{`{"code":13,"message":`: s, `{"errno":13,"msg":`: start(t, o)} {
+		a := s.do(t, "GET /v1/search?update_mask=a__b", "")
+		assert.Equal(t, 500, a.status)
+		assert.Contains(t, a.body, text+`"what the backend has sent cannot be written in JSON: `)
 	}
 }
 

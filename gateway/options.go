@@ -21,11 +21,13 @@ type Options struct {
 	Conn grpc.ClientConnInterface
 
 	// Mux is what grpc-gateway's NewServeMux takes. Where it says the same as another
-	// option here, it wins. The options are applied again with every Use.
+	// option here, it wins. The options are applied again with every Use. One of one's own
+	// may have paths that are no methods, by HandlePath; bindings of methods go before them.
 	// SetQueryParameterParser has an effect on the whole process, as it has there.
 	Mux []runtime.ServeMuxOption
 
 	// Envelope, if set, puts {"errno", "msg", "data"} around everything but HttpBody.
+	// What is in it is as Marshal says, also where Mux has a Marshaler of one's own.
 	Envelope *Envelope
 
 	// CodeStatus has the HTTP statuses of gRPC codes that are to have another one
@@ -43,7 +45,8 @@ type Options struct {
 	// as Grpc-Trailer-NAME. There are trailers only for clients that say TE: trailers.
 	OutgoingTrailers []string
 	// Cookies are names of cookies, and the metadata that each of them becomes. A
-	// client cannot send that metadata in another way.
+	// client cannot send that metadata in another way. Cookies want SameSite: sites of
+	// others can have a browser send POSTs with those that do without.
 	Cookies map[string]string
 
 	// TrustedProxies are the addresses of clients that are believed what they say in

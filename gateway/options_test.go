@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -64,6 +66,9 @@ func TestOptionsOfServeMux(t *testing.T) {
 	})
 	t.Run("WithForwardResponseOption", func(t *testing.T) {
 		s := with(t, runtime.WithForwardResponseOption(func(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+			if m == nil {
+				w.Header().Set("X-Stream", "begins")
+			}
 			if m != nil && m.ProtoReflect().Descriptor().Name() == "Item" {
 				w.Header().Set("X-Seen", "yes")
 				w.WriteHeader(http.StatusCreated)
@@ -73,7 +78,10 @@ func TestOptionsOfServeMux(t *testing.T) {
 		a := s.do(t, plain, "")
 		assert.Equal(t, "yes", a.header.Get("X-Seen"))
 		assert.Equal(t, http.StatusCreated, a.status)
-		assert.Equal(t, http.StatusCreated, s.do(t, "GET /v1/watch?big=1", "").status)
+		assert.Empty(t, a.header.Get("X-Stream"))
+		a = s.do(t, "GET /v1/watch?big=1", "")
+		assert.Equal(t, http.StatusCreated, a.status)
+		assert.Equal(t, "begins", a.header.Get("X-Stream"))
 	})
 	t.Run("WithForwardResponseRewriter", func(t *testing.T) {
 		s := with(t, runtime.WithForwardResponseRewriter(func(_ context.Context, m proto.Message) (any, error) {
@@ -137,22 +145,46 @@ func TestOptionsOfServeMux(t *testing.T) {
 		assert.Equal(t, "/shop.Shop/Plain", s.do(t, plain, "").header.Get("X-Pattern"))
 	})
 	t.Run("WithWriteContentLength", func(t *testing.T) {
-		assert.Equal(t, "2", with(t, runtime.WithWriteContentLength()).do(t, plain, "").header.Get("Content-Length"))
+		long := `{"name":"` + strings.Repeat("x", 10_000) + `"}` // net/http says the length of short ones itself
+		assert.Empty(t, with(t).do(t, plain, long).header.Get("Content-Length"))
+		assert.NotEmpty(t, with(t, runtime.WithWriteContentLength()).do(t, plain, long).header.Get("Content-Length"))
 	})
 	t.Run("WithDisableChunkedEncoding", func(t *testing.T) {
-		assert.Equal(t, 200, with(t, runtime.WithDisableChunkedEncoding()).do(t, "GET /v1/watch?big=1", "").status)
+		for disabled, s := range map[bool]*started{false: with(t), true: with(t, runtime.WithDisableChunkedEncoding())} {
+			w := httptest.NewRecorder()
+			s.gateway.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/v1/watch?big=1", nil))
+			assert.Equal(t, disabled, w.Header().Get("Transfer-Encoding") == "")
+		}
 	})
 	t.Run("WithHealthEndpointAt", func(t *testing.T) {
-		s := start(t, lean())
-		o := lean()
-		o.Mux = []runtime.ServeMuxOption{
-			runtime.WithHealthEndpointAt(grpc_health_v1.NewHealthClient(s.conn), "/h"),
-			runtime.WithHealthzEndpoint(grpc_health_v1.NewHealthClient(s.conn)),
-		}
-		s = start(t, o)
-		assert.Equal(t, 501, s.do(t, "GET /h", "").status) // the backend has no such service
-		assert.Equal(t, 501, s.do(t, "GET /healthz", "").status)
+		health := &healthClient{status: grpc_health_v1.HealthCheckResponse_SERVING}
+		s := with(t, runtime.WithHealthEndpointAt(health, "/h"), runtime.WithHealthzEndpoint(health))
+		assert.Equal(t, 200, s.do(t, "GET /h", "").status)
+		assert.Contains(t, s.do(t, "GET /healthz", "").body, `{"status":"SERVING"}`)
+		health.status = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+		assert.Equal(t, 503, s.do(t, "GET /h", "").status)
 	})
+	t.Run("paths of one's own", func(t *testing.T) {
+		s := with(t, func(mux *runtime.ServeMux) {
+			_ = mux.HandlePath("GET", "/v1/own/{name}", func(w http.ResponseWriter, _ *http.Request, params map[string]string) {
+				_, _ = io.WriteString(w, "own "+params["name"])
+			})
+		})
+		assert.Equal(t, "own x", s.do(t, "GET /v1/own/x", "").body)
+		assert.Equal(t, 200, s.do(t, "GET /v1/search", "").status)
+	})
+}
+
+// healthClient is a backend's health.
+type healthClient struct {
+	grpc_health_v1.HealthClient
+	status grpc_health_v1.HealthCheckResponse_ServingStatus
+}
+
+func (h *healthClient) Check(
+	context.Context, *grpc_health_v1.HealthCheckRequest, ...grpc.CallOption,
+) (*grpc_health_v1.HealthCheckResponse, error) {
+	return &grpc_health_v1.HealthCheckResponse{Status: h.status}, nil
 }
 
 // fixedParser finds the same in every query.
@@ -230,9 +262,28 @@ func TestEnvelope(t *testing.T) {
 	assert.Equal(t, `{"code":5,"error":"failed as asked","result":null}`, a.body)
 }
 
+// A Marshaler of grpc-gateway's own, as its users give one, writes envelopes, too.
+func TestEnvelopeByAnotherMarshaler(t *testing.T) {
+	o := lean()
+	o.Envelope = &Envelope{}
+	o.Mux = []runtime.ServeMuxOption{
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{}}),
+	}
+	s := start(t, o)
+	const reply, failure = `{"errno":0,"msg":"","data":{"big":"1"}}`, `{"errno":5,"msg":"failed as asked","data":null}`
+	assert.Equal(t, reply, s.do(t, plain, `{"big":1}`).body)
+	assert.Equal(t, failure, s.do(t, plain, "", "Grpc-Metadata-Fail: 5").body)
+	assert.Contains(t, s.do(t, "GET /v1/watch?big=2", "", "Grpc-Metadata-Fail: 5").body, reply+"\n"+failure+"\n")
+	events := s.do(t, "GET /v1/watch?big=2", "", "Grpc-Metadata-Fail: 5", "Accept: text/event-stream").body
+	assert.Contains(t, events, "data: "+reply+"\n\nevent: error\ndata: "+failure+"\n\n")
+	messages, _ := s.talk(t, "/shop.Shop/Plain", `{"big":1}`)
+	assert.Equal(t, []string{reply}, messages)
+	assert.Equal(t, "raw", s.do(t, "POST /v1/body", "raw").body)
+}
+
 func TestServicesAreReplaced(t *testing.T) {
 	s := start(t, lean())
-	g := New(Options{Conn: s.conn})
+	g := New(Options{Conn: s.conn, OpenAPIPath: "/openapi.json"})
 	s.url = serve(t, g)
 	a := s.do(t, plain, "")
 	assert.Equal(t, 503, a.status)

@@ -16,20 +16,25 @@ import (
 )
 
 // queryParser is grpc-gateway's, for enums of schemas that are not part of the
-// program, too: that one looks for them among the generated ones.
+// program, too: that one looks for them among the generated ones. And it reads the paths
+// of field masks as JSON has them, besides those that .proto files have.
 type queryParser struct{ runtime.DefaultQueryParser }
 
 // Parse sets the fields of m that values name, except for those in filter.
 func (p *queryParser) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
-	rest := values
+	rest, cloned := values, false
 	seen := make(map[string]bool)
 	for name, list := range values {
 		fields, key := resolve(m.ProtoReflect().Descriptor(), name)
-		if fields == nil || !isEnum(fields[len(fields)-1]) {
+		if fields == nil || !isEnum(fields[len(fields)-1]) && !isMask(fields[len(fields)-1]) {
 			continue
 		}
-		if len(rest) == len(values) {
-			rest = maps.Clone(values)
+		if !cloned {
+			rest, cloned = maps.Clone(values), true
+		}
+		if isMask(fields[len(fields)-1]) {
+			rest[name] = inSnakeCase(list)
+			continue
 		}
 		delete(rest, name)
 		path := namesOfFields(fields)
@@ -81,6 +86,28 @@ func isEnum(f protoreflect.FieldDescriptor) bool {
 		f = f.MapValue()
 	}
 	return f.Enum() != nil
+}
+
+func isMask(f protoreflect.FieldDescriptor) bool {
+	return f.Message() != nil && f.Message().FullName() == "google.protobuf.FieldMask"
+}
+
+// inSnakeCase returns paths with the names of .proto files, as JSON's are made names of a
+// field mask: https://protobuf.dev/reference/protobuf/google.protobuf/#json-encoding-field-masks.
+func inSnakeCase(list []string) []string {
+	converted := make([]string, len(list))
+	for i, paths := range list {
+		var b []byte
+		for _, c := range []byte(paths) {
+			if 'A' <= c && c <= 'Z' {
+				b = append(b, '_')
+				c += 'a' - 'A'
+			}
+			b = append(b, c)
+		}
+		converted[i] = string(b)
+	}
+	return converted
 }
 
 func namesOfFields(fields []protoreflect.FieldDescriptor) []string {

@@ -42,14 +42,10 @@ func (g *Gateway) newRoutes(services []protoreflect.ServiceDescriptor) (*routes,
 			b.add(s.Methods().Get(i))
 		}
 	}
-	if g.opts.OpenAPIPath != "" {
-		info := g.opts.OpenAPI
-		info.Marshal, info.Envelope, info.NoDefaultPOST = *g.opts.Marshal, g.opts.Envelope.described(), g.opts.NoDefaultPOST
-		document, err := openapi.Document(info, services)
-		b.routes.document = document
-		b.errs = append(b.errs, err)
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, err // of which the document would say the same again
 	}
-	return b.routes, errors.Join(b.errs...)
+	return b.routes, b.describe(services)
 }
 
 // builder puts routes together.
@@ -59,6 +55,23 @@ type builder struct {
 	routes *routes
 	taken  map[string]protoreflect.FullName // by verb and shape of the template
 	errs   []error
+}
+
+// describe makes the OpenAPI document. A gateway is there for calls: what the document
+// has no room for can be called all the same.
+func (b *builder) describe(services []protoreflect.ServiceDescriptor) (err error) {
+	o := b.routes.opts
+	if o.OpenAPIPath == "" {
+		return nil
+	}
+	info := o.OpenAPI
+	info.Marshal, info.Envelope, info.NoDefaultPOST = *o.Marshal, o.Envelope.described(), o.NoDefaultPOST
+	document, left, err := openapi.Document(info, services)
+	if len(left) > 0 {
+		o.Logger.Warn("the OpenAPI document has no room for some services, which can be called all the same", "services", left)
+	}
+	b.routes.document = document
+	return err
 }
 
 // add adds what a method is bound to.

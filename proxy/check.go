@@ -121,10 +121,18 @@ func checkGateway(cfg *conf.Config, o *options) error {
 	return at("http.gateway", g.Use(f.dynamic.services()))
 }
 
-// at says where in the configuration an error belongs to.
+// at says where in the configuration an error belongs to, or each of several.
 func at(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", path, err)
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var all []error
+	for _, one := range several.Unwrap() {
+		all = append(all, at(path, one))
+	}
+	return errors.Join(all...)
 }

@@ -38,6 +38,7 @@ type source struct {
 	asks   *conf.Reflection              // nil for one that is fixed
 	live   *schema.Live                  // of asks, once started
 	known  *schema.Schema                // what the generation before was told of asks; nil for nothing
+	kept   bool                          // known is in use: nothing has to be waited for
 	routes []*dynamicRoute               // whose rules need it
 	shown  bool                          // the gateway has its services
 	told   atomic.Pointer[schema.Schema] // what backends have told, and fits the rules

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -87,4 +88,30 @@ func TestDynamicPanicOfChangedIsAnError(t *testing.T) {
 	var none *schema.Schema // to have one at all
 	err := new(dynamic).changed(t.Context(), new(generation), &source{routes: []*dynamicRoute{{}}}, none)
 	require.ErrorContains(t, err, "panic: ")
+}
+
+// TestDynamicSchemaIsAwaitedUntilItIsInUse: what backends have told is known before the
+// gateway and the rules have it, and whoever says "ready" is to wait for that.
+func TestDynamicSchemaIsAwaitedUntilItIsInUse(t *testing.T) {
+	told, inUse := make(chan struct{}), make(chan struct{})
+	src := &source{name: "s"}
+	src.live = schema.NewLive(
+		func(context.Context) (*schema.Schema, error) { return new(schema.Schema), nil },
+		schema.LiveOptions{Changed: func(s *schema.Schema) error {
+			src.told.Store(s)
+			close(told)
+			<-inUse
+			return nil
+		}},
+	)
+	defer src.live.Close()
+	use := sync.OnceFunc(func() { close(inUse) })
+	defer use()
+	d := &dynamic{sources: map[string]*source{"s": src}}
+	<-told
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorContains(t, d.await(ctx), "no schema yet")
+	use()
+	require.NoError(t, d.await(t.Context()))
 }

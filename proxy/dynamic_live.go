@@ -26,7 +26,7 @@ func (d *dynamic) start(r *Relay, g, before *generation) {
 			continue
 		}
 		if src.known = before.told(src); src.known != nil {
-			_ = d.changed(ctx, g, src, src.known) // or else the calls wait for what is told next
+			src.kept = d.changed(ctx, g, src, src.known) == nil // or else the calls wait for what is told next
 		}
 		src.live = schema.NewLive(
 			func(ctx context.Context) (*schema.Schema, error) {
@@ -99,7 +99,7 @@ func (g *generation) publish() error {
 func (d *dynamic) await(ctx context.Context) error {
 	var errs []error
 	for _, src := range d.sources {
-		if src.live == nil || src.told.Load() != nil {
+		if src.live == nil || src.kept { // what is told is in use only when live has it
 			continue
 		}
 		if _, err := src.live.Await(ctx); err != nil {

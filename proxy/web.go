@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -40,6 +41,10 @@ func (r *Relay) newWeb(g *generation) web {
 	return w
 }
 
+// minReply is how many bytes a reply may have that becomes JSON, or as many as a request
+// may if that is more.
+const minReply = 4 << 20
+
 // handler returns what answers the requests that come in by a listener.
 func (w *web) handler(r *Relay, g *generation, l *conf.HTTPListener) http.Handler {
 	e, cfg := newEntry(r, l.Address), g.cfg.HTTP
@@ -47,7 +52,8 @@ func (w *web) handler(r *Relay, g *generation, l *conf.HTTPListener) http.Handle
 	if c := cfg.Gateway; c != nil {
 		o := gatewayOf(c, l)
 		o.Mux = r.opts.mux
-		o.Conn, o.Logger = inproc.New(e.serveLocal, inproc.WithLogger(r.log)), r.log
+		longest := grpc.MaxCallRecvMsgSize(max(minReply, int(c.BodyLimit)))
+		o.Conn, o.Logger = inproc.New(e.serveLocal, inproc.WithLogger(r.log), inproc.WithCallOptions(longest)), r.log
 		paths.gateway, paths.prefix, paths.openAPI = withPeer(w.add(o)), c.Prefix, c.OpenAPI
 		if cfg.Functions != nil {
 			o.OpenAPIPath, o.NoDefaultPOST = "", false
@@ -102,10 +108,12 @@ func (p webPaths) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// withPeer has calls that h makes seem to come from the client of the request.
+// withPeer has calls that h makes seem to come from the client of the request, and ask
+// for the host that it asks for: routes and logs are to know it as they do others.
 func withPeer(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		h.ServeHTTP(w, req.WithContext(inproc.WithPeer(req.Context(), peerOf(req), req.TLS)))
+		ctx := inproc.WithPeer(req.Context(), peerOf(req), req.TLS)
+		h.ServeHTTP(w, req.WithContext(inproc.WithClient(ctx, req.Host, req.UserAgent())))
 	})
 }
 
@@ -132,7 +140,7 @@ func gatewayOf(c *conf.Gateway, l *conf.HTTPListener) gateway.Options {
 		OutgoingTrailers: c.ResponseTrailers, Cookies: c.Cookies, TrustedProxies: networks(l.TrustedProxies),
 		MethodOverride: c.MethodOverride, MaxBody: int64(c.BodyLimit), Marshal: &marshal,
 		Unmarshal:     &protojson.UnmarshalOptions{DiscardUnknown: c.JSON.DiscardUnknown},
-		NoDefaultPOST: !c.DefaultPost, OpenAPIPath: c.OpenAPI, OpenAPI: openapi.Info{Servers: []string{c.Prefix + "/"}},
+		NoDefaultPOST: !c.DefaultPost, OpenAPIPath: c.OpenAPI, OpenAPI: openapi.Info{Servers: serversOf(c)},
 		KeepAlive: orNever(c.Keepalive), WebSocket: websocket.Options{
 			ReadLimit: int64(c.WebSocket.MessageLimit), OriginPatterns: c.WebSocket.Origins, Bearer: true,
 			PingInterval: orNever(c.WebSocket.Ping),
@@ -145,6 +153,15 @@ func gatewayOf(c *conf.Gateway, l *conf.HTTPListener) gateway.Options {
 		o.CodeStatus[codeNamed(name)] = status
 	}
 	return o
+}
+
+// serversOf returns what stands before the paths of an OpenAPI document, relative to where
+// it is; none is "/".
+func serversOf(c *conf.Gateway) []string {
+	if c.Prefix == "" {
+		return nil
+	}
+	return []string{c.Prefix}
 }
 
 // orNever returns a time, or less than none for 0, which is never in the configuration

@@ -220,6 +220,47 @@ routes:
 	require.Equal(t, 200, e.ask(t, "GET /openapi.json", "").status)
 }
 
+// A client's host and user-agent are those of its calls, so that routes tell it from others.
+func TestJSONCallsAskForTheirHost(t *testing.T) {
+	e := edge{rest: "routes:\n  - {match: {authority: '*.example.com'}, cluster: other}\n" + toMain + jsonGateway}.start(t)
+	require.Equal(t, 200, e.ask(t, "POST "+unaryPath, "{}", "Host: a.example.com:8080", "User-Agent: lynx").status)
+	call := e.other.next(t)
+	require.Equal(t, "a.example.com:8080", call.authority)
+	if !onKitex() { // whose backends see Kitex's
+		require.Equal(t, []string{"lynx"}, call.metadata.Get("user-agent"))
+	}
+	require.Equal(t, 200, e.ask(t, "POST "+unaryPath, "{}").status)
+	require.Equal(t, strings.TrimPrefix(e.web, "http://"), e.main.next(t).authority)
+}
+
+// largeReplies is a backend's Echo that replies with more than the default limit.
+func largeReplies(s *grpc.Server) {
+	s.RegisterService(&grpc.ServiceDesc{ServiceName: "kitexproxy.echo.v1.Echo", Streams: []grpc.StreamDesc{{
+		StreamName: "Unary", Handler: func(_ any, ss grpc.ServerStream) error {
+			reply, err := (&echo.EchoReply{Payload: make([]byte, 5<<20)}).Marshal(nil)
+			if err != nil {
+				return err
+			}
+			return ss.SendMsg(&reply)
+		},
+	}}}, nil)
+}
+
+func TestRepliesMayBeAsLargeAsBodies(t *testing.T) {
+	e := edge{rest: toMain + jsonGateway, register: []func(*grpc.Server){largeReplies}}.start(t)
+	require.Equal(t, 429, e.ask(t, "POST "+unaryPath, "{}").status)
+	e.reload(t, toMain+jsonGateway+"    body_limit: 6MiB\n")
+	require.Equal(t, 200, e.ask(t, "POST "+unaryPath, "{}").status)
+}
+
+// What is appended to a server of the OpenAPI document is the path of a request.
+func TestServersOfTheOpenAPIDocument(t *testing.T) {
+	e := edge{rest: toMain + jsonGateway + "    prefix: /api\n"}.start(t)
+	require.Equal(t, []any{map[string]any{"url": "/api"}}, e.ask(t, "GET /openapi.json", "").fields(t)["servers"])
+	e.reload(t, toMain+jsonGateway)
+	require.Nil(t, e.ask(t, "GET /openapi.json", "").fields(t)["servers"])
+}
+
 func TestEnvelopesAndCodesOfTheConfiguration(t *testing.T) {
 	e := edge{rest: toMain + jsonGateway + "    envelope: {}\n    codes: {NOT_FOUND: 410}\n    prefix: /api\n"}.start(t)
 	a := e.ask(t, "POST /api"+unaryPath, `{"message":"x"}`)

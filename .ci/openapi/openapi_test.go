@@ -58,7 +58,7 @@ func compile(t testing.TB, name string) *schema.Schema {
 // document returns the document of a schema, which is valid.
 func document(t testing.TB, info openapi.Info, services ...protoreflect.ServiceDescriptor) *openapi3.T {
 	t.Helper()
-	b, err := openapi.Document(info, services)
+	b, _, err := openapi.Document(info, services)
 	require.NoError(t, err)
 	doc, err := openapi3.NewLoader().LoadFromData(b)
 	require.NoError(t, err, "%s", b)

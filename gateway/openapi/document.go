@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"sort"
 	"strings"
 
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
@@ -37,26 +38,50 @@ type Info struct {
 
 // Document returns the document of services, in JSON and the same for the same
 // services. Of two methods with one verb and path, and of two messages with one name,
-// the document has the first; Info's description says which method it leaves out.
+// the document has the first. It ends before the first service that it would be too
+// large with; left has the names of that and all further ones. Info's description says
+// which methods and services it leaves out.
 //
-// The error has each method whose annotations are not right, one to a line, or says
-// that the document would be too large.
-func Document(info Info, services []protoreflect.ServiceDescriptor) ([]byte, error) {
+// The error has each method whose annotations are not right, one to a line.
+func Document(info Info, services []protoreflect.ServiceDescriptor) (document []byte, left []string, err error) {
+	b, err := build(info, services)
+	if err != nil {
+		return nil, nil, err
+	}
+	if b.tooLarge() {
+		b, left = buildFitting(info, services)
+	}
+	document, err = encode(b.document(), "  ")
+	return document, left, err
+}
+
+// build puts services together, or as many parts of them as show that they are too many.
+func build(info Info, services []protoreflect.ServiceDescriptor) (*builder, error) {
 	b := newBuilder(info)
 	var errs []error
 	for _, service := range services {
 		errs = append(errs, b.service(service))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	d := b.document()
-	if b.schemas.parts > maxParts {
-		return nil, fmt.Errorf("OpenAPI document: it would have more than %d fields and parameters; "+
-			"have fewer services in it", maxParts)
-	}
-	return encode(d, "  ")
+	b.schemas.finish()
+	return b, errors.Join(errs...)
 }
+
+// buildFitting is build for too many services, whose annotations are right. left are
+// those that do not fit.
+func buildFitting(info Info, services []protoreflect.ServiceDescriptor) (b *builder, left []string) {
+	fit := sort.Search(len(services), func(n int) bool {
+		b, _ := build(info, services[:n+1])
+		return b.tooLarge()
+	})
+	b, _ = build(info, services[:fit])
+	for _, service := range services[fit:] {
+		left = append(left, string(service.FullName()))
+		b.left = append(b.left, fmt.Sprintf("%s: with it there would be more than %d fields and parameters", service.FullName(), maxParts))
+	}
+	return b, left
+}
+
+func (b *builder) tooLarge() bool { return b.schemas.parts > maxParts }
 
 // maxParts is how many fields and parameters a document has at most. Services may be
 // what a backend makes up.
@@ -70,16 +95,17 @@ type builder struct {
 	paths   *paths
 	ids     map[string]bool // of operations
 	left    []string        // what the document cannot have, and why
+	failed  responseRef     // see failure
 }
 
 func newBuilder(info Info) *builder {
-	return &builder{info: info, schemas: newSchemas(info.Marshal), paths: newPaths(), ids: make(map[string]bool)}
+	b := &builder{info: info, schemas: newSchemas(info.Marshal), paths: newPaths(), ids: make(map[string]bool)}
+	b.failed = b.failure()
+	return b
 }
 
 // document returns all that has been added.
 func (b *builder) document() *document {
-	failure := b.failure()
-	b.schemas.finish()
 	d := &document{
 		OpenAPI: "3.0.3",
 		Info: info{
@@ -87,7 +113,7 @@ func (b *builder) document() *document {
 			Description: paragraphs(b.info.Description, b.leftOut()),
 		},
 		Tags: b.tags, Paths: b.paths.items,
-		Components: components{Schemas: b.schemas.all, Responses: map[string]responseRef{failureName: failure}},
+		Components: components{Schemas: b.schemas.all, Responses: map[string]responseRef{failureName: b.failed}},
 	}
 	for _, url := range b.info.Servers {
 		d.Servers = append(d.Servers, server{url})
@@ -138,7 +164,7 @@ func (b *builder) method(m protoreflect.MethodDescriptor) error {
 	}
 	for _, one := range bindings {
 		b.bind(one)
-		if b.schemas.parts > maxParts {
+		if b.tooLarge() {
 			return nil // which Document finds, too
 		}
 	}

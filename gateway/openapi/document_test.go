@@ -27,10 +27,10 @@ service S { rpc M(Q) returns (Q) { option (google.api.http) = {get: "/v1/{a}"}; 
 message Q { string a = 1; R r = 2; map<string, R> m = 3; E e = 4; oneof o { int32 x = 5; int32 y = 6; } }
 message R { Q q = 1; string z = 2; string b = 3; }
 enum E { ONE = 0; TWO = 1; }`
-	first, err := Document(Info{}, compile(t, source))
+	first, _, err := Document(Info{}, compile(t, source))
 	require.NoError(t, err)
 	for range 10 {
-		again, err := Document(Info{}, compile(t, source))
+		again, _, err := Document(Info{}, compile(t, source))
 		require.NoError(t, err)
 		require.Equal(t, string(first), string(again))
 	}
@@ -232,6 +232,25 @@ enum E { option allow_alias = true; A = 0; B = 0; C = -1; }`
 	assert.Equal(t, []string{"long_name", "e"}, w.names("/v1", "get"))
 }
 
+// TestNumbersThatAreNone: JSON has NaN and the infinities as strings.
+func TestNumbersThatAreNone(t *testing.T) {
+	w := write(t, Info{}, compile(t, `
+import "google/protobuf/wrappers.proto";
+service S { rpc M(Q) returns (Q) { option (google.api.http) = {get: "/v1/{p}"}; } }
+message Q {
+  float p = 1; float f = 2; double d = 3; google.protobuf.DoubleValue w = 4; repeated google.protobuf.FloatValue ws = 5;
+}`))
+	none := map[string]any{"type": "string", "enum": []any{"NaN", "Infinity", "-Infinity"}}
+	either := func(format string) any {
+		return []any{map[string]any{"type": "number", "format": format}, none}
+	}
+	fields := []string{"components", "schemas", "a.b.Q", "properties"}
+	assert.Equal(t, either("float"), w.at(append(fields, "f", "anyOf")...))
+	assert.Equal(t, either("double"), w.at(append(fields, "w", "anyOf")...))
+	assert.Equal(t, []string{"p", "f", "d", "w", "ws"}, w.names("/v1/{p}", "get"))
+	assert.Equal(t, either("double"), w.at("paths", "/v1/{p}", "get", "parameters", "d", "schema", "anyOf"))
+}
+
 // TestQueries: recursion ends, however a message contains itself, and what cannot stand
 // in a URL has no parameter.
 func TestQueries(t *testing.T) {
@@ -269,23 +288,34 @@ func TestMessagesThatLeadEverywhere(t *testing.T) {
 	assert.Len(t, w.names("/v1", "get"), maxQuery)
 }
 
+// TestDocumentsThatWouldBeTooLarge: they have the services that they have room for.
 func TestDocumentsThatWouldBeTooLarge(t *testing.T) {
 	var source strings.Builder
-	source.WriteString("service S {\n")
+	source.WriteString("service First { rpc M(Q) returns (Q); }\nservice Large {\n")
 	for i := range maxParts/maxQuery + 1 {
 		fmt.Fprintf(&source, "rpc M%d(Q) returns (Q) { option (google.api.http) = {get: \"/v1/%d\"}; }\n", i, i)
 	}
-	source.WriteString("}\nmessage Q {\n")
+	source.WriteString("}\nservice Last { rpc M(R) returns (R); }\nmessage R { string in_last = 1; }\nmessage Q {\n")
 	for i := range maxQuery {
 		fmt.Fprintf(&source, "string f%d = %d;\n", i, i+1)
 	}
 	source.WriteString("}\n")
-	_, err := Document(Info{}, compile(t, source.String()))
-	assert.ErrorContains(t, err, "OpenAPI document: it would have more than 100000 fields and parameters")
+	services := compile(t, source.String())
+	document, left, err := Document(Info{}, services)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a.b.Large", "a.b.Last"}, left)
+	w := parse(t, document)
+	assert.Equal(t, []string{"POST /a.b.First/M"}, w.operations())
+	assert.Equal(t, []string{"a.b.Q", "google.protobuf.Any", "google.rpc.Status"}, w.schemas())
+	assert.Contains(t, w.at("info", "description"), "- a.b.Large: with it there would be more than 100000 fields and parameters\n- a.b.Last")
+
+	_, left, err = Document(Info{}, services[1:])
+	require.NoError(t, err)
+	assert.Len(t, left, 2)
 }
 
 func TestAnnotationsThatAreWrong(t *testing.T) {
-	_, err := Document(Info{}, compile(t, `
+	_, _, err := Document(Info{}, compile(t, `
 service S {
   rpc M(Q) returns (Q) { option (google.api.http) = {get: "/v1/{nobody}"}; }
   rpc N(Q) returns (Q) { option (google.api.http) = {post: "/v1" body: "nothing"}; }

@@ -52,7 +52,7 @@ func FuzzPaths(f *testing.F) {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
-		b, err := Document(Info{NoDefaultPOST: true}, []protoreflect.ServiceDescriptor{boundTo(t, path)})
+		b, _, err := Document(Info{NoDefaultPOST: true}, []protoreflect.ServiceDescriptor{boundTo(t, path)})
 		if err != nil {
 			require.ErrorContains(t, err, "S.M")
 			return

@@ -40,8 +40,9 @@ type written struct{ all any }
 
 func write(t testing.TB, info Info, services []protoreflect.ServiceDescriptor) written {
 	t.Helper()
-	b, err := Document(info, services)
+	b, left, err := Document(info, services)
 	require.NoError(t, err)
+	require.Empty(t, left)
 	return parse(t, b)
 }
 

@@ -107,7 +107,7 @@ func text(f protoreflect.FieldDescriptor) bool {
 		return true
 	}
 	known := wellKnown(f.Message().FullName())
-	return known != nil && known.Type != "object" && known.Type != "array" && known.Type != ""
+	return known != nil && (known.AnyOf != nil || known.Type != "object" && known.Type != "array" && known.Type != "")
 }
 
 // asJSON reports whether f is a message that a URL has in JSON.

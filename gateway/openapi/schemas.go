@@ -143,13 +143,20 @@ func scalar(kind protoreflect.Kind) *schema {
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return &schema{Type: "string", Format: "uint64"}
 	case protoreflect.FloatKind:
-		return &schema{Type: "number", Format: "float"}
+		return floating("float")
 	case protoreflect.DoubleKind:
-		return &schema{Type: "number", Format: "double"}
+		return floating("double")
 	case protoreflect.BytesKind:
 		return &schema{Type: "string", Format: "byte"}
 	}
 	return &schema{Type: "string"}
+}
+
+// floating returns the schema of a number that may be none, for which JSON has no number.
+func floating(format string) *schema {
+	return &schema{AnyOf: []*schema{
+		{Type: "number", Format: format}, {Type: "string", Enum: []any{"NaN", "Infinity", "-Infinity"}},
+	}}
 }
 
 // enum returns the schema of an enum as a value.

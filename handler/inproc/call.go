@@ -1,6 +1,7 @@
 package inproc
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -35,12 +36,13 @@ func (c *Conn) newCall(ctx context.Context, method string, o *callOptions) (*cal
 	if err := ctx.Err(); err != nil {
 		return nil, status.FromContextError(err).Err()
 	}
-	md, err := outgoing(ctx, c.opts.userAgent)
+	from := clientOf(ctx)
+	md, err := outgoing(ctx, cmp.Or(from.userAgent, c.opts.userAgent))
 	if err != nil {
 		return nil, err
 	}
 	in := &call{peer: peerOf(ctx), req: stream.Request{
-		Method: method, Authority: o.authority, ContentType: contentType, Metadata: md,
+		Method: method, Authority: cmp.Or(from.authority, o.authority), ContentType: contentType, Metadata: md,
 	}}
 	in.ctx, in.cancel = context.WithCancel(ctx)
 	in.request.init()

@@ -88,6 +88,27 @@ func TestCallIsWhatWasAskedFor(t *testing.T) {
 	}, seen)
 }
 
+// TestCallOfAClient: what a client has said is not believed to be something to send on.
+func TestCallOfAClient(t *testing.T) {
+	for _, c := range []struct{ authority, userAgent, wantAuthority, wantUserAgent string }{
+		{"example.com:80", "lynx (a; b)", "example.com:80", "lynx (a; b)"},
+		{"[::1]:80", " lynx ", "[::1]:80", "lynx"},
+		{"", "", "a", "kitexproxy"},
+		{"example.com/x", "l\x00", "a", "kitexproxy"},
+		{"u@example.com", "l\u00e4", "a", "kitexproxy"},
+		{"exam ple.com", "l\r\nx: y", "a", "kitexproxy"},
+		{"ex\u00e4mple.com", "kitexproxy", "a", "kitexproxy"},
+	} {
+		conn := connTo(func(in stream.Inbound) {
+			require.Equal(t, c.wantAuthority, in.Request().Authority)
+			require.Equal(t, stream.Metadata{{Key: "user-agent", Value: c.wantUserAgent}}, in.Request().Metadata)
+			answer(frame(t, hello))(in)
+		}, inproc.WithCallOptions(grpc.CallAuthority("a")))
+		ctx := inproc.WithClient(context.Background(), c.authority, c.userAgent)
+		require.NoError(t, conn.Invoke(ctx, method, hello, &wrapperspb.StringValue{}))
+	}
+}
+
 func TestCallWithoutAnythingToSay(t *testing.T) {
 	conn := connTo(func(in stream.Inbound) {
 		require.Equal(t, &stream.Request{Method: method, Authority: "a", ContentType: "application/grpc"}, in.Request())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"strings"
 )
 
 // WithPeer returns a context for calls on behalf of a client at addr, which are
@@ -26,6 +27,33 @@ func peerOf(ctx context.Context) *peer {
 		return p
 	}
 	return &nobody
+}
+
+// WithClient returns a context for calls that say what their client has said to us: the
+// :authority that it asked for, and its user-agent. Either is the Conn's own, or that of
+// the call's options, if it is "" or cannot cross the wire.
+func WithClient(ctx context.Context, authority, userAgent string) context.Context {
+	if !isAuthority(authority) {
+		authority = ""
+	}
+	userAgent, _ = toWire(userAgentKey, userAgent)
+	return context.WithValue(ctx, clientKey{}, client{authority, userAgent})
+}
+
+type clientKey struct{}
+
+// client is what the client of a call has said.
+type client struct{ authority, userAgent string }
+
+func clientOf(ctx context.Context) client {
+	c, _ := ctx.Value(clientKey{}).(client)
+	return c
+}
+
+// isAuthority reports whether s may be an :authority: no blanks, and nothing that would
+// be a piece of a URL behind it.
+func isAuthority(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("/?#@\\", c) })
 }
 
 // nobody is who calls are made for that the process makes for itself.

@@ -223,7 +223,10 @@ schemas: {api: {files: [%[1]s/api.proto]}}
 package a;
 import "google/api/annotations.proto";
 message M { string name = 1; }
-service S { rpc Get(M) returns (M) { option (google.api.http) = {get: "/{nme}"}; } }
+service S {
+  rpc Get(M) returns (M) { option (google.api.http) = {get: "/{nme}"}; }
+  rpc Set(M) returns (M) { option (google.api.http) = {post: "/{name"}; }
+}
 `), 0o600))
 	code, stdout, stderr := run(t, "check", "-c", file)
 	assert.Equal(t, 1, code)
@@ -231,11 +234,11 @@ service S { rpc Get(M) returns (M) { option (google.api.http) = {get: "/{nme}"};
 	for _, says := range []string{
 		": interceptors.keys: " + dir + "/keys.yaml: no such file", ": interceptors.tokens: jwks: " + dir + "/jwks.json: no such file",
 		": interceptors.far: jwks: " + dir + "/ca.pem: no such file", ": access_log.output: write to " + dir + "/no: no such file",
-		": tracing: CA file: open " + dir + "/otlp.pem: no such file", ": http.listeners[0].tls: ", ": http.gateway: ",
+		": tracing: CA file: open " + dir + "/otlp.pem: no such file", ": http.listeners[0].tls: ", ": http.gateway: method a.S.Get: ", ": http.gateway: method a.S.Set: ",
 	} {
 		assert.Contains(t, stderr, file+says)
 	}
-	assert.Equal(t, 8, strings.Count(stderr, "\n"), "the gateway's is of the OpenAPI document, too: %s", stderr)
+	assert.Equal(t, 8, strings.Count(stderr, "\n"), "each is told once: %s", stderr)
 }
 
 func TestCheckWritesNothing(t *testing.T) {
