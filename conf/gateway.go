@@ -78,8 +78,9 @@ type GatewayJSON struct {
 
 // WebSocket is how streams are called by WebSocket (RFC 6455).
 type WebSocket struct {
-	// Origins are those of pages that may, "https://app.example.com" or "*" for any.
-	// Lower-case if they come from a file. Default none: pages of the listener's own host.
+	// Origins are those of pages that may, "https://app.example.com" or "*" for any; the
+	// same may use Cookies. Lower-case if they come from a file. Default none: pages of the
+	// listener's own host.
 	Origins []string `yaml:"origins,omitempty"`
 	// MessageLimit is the longest message from the client, 1B to 4294967295B. Default
 	// 4MiB.

@@ -50,7 +50,17 @@ func (g *Gateway) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	}
 	req = g.headers.clean(req)
 	defer g.recover(w, req, routes)
+	if err := g.headers.checkCookies(req); err != nil {
+		g.refuse(w, req, routes, err)
+		return
+	}
 	routes.serve(w, req)
+}
+
+// refuse ends a request that no method has got.
+func (g *Gateway) refuse(w *response, req *http.Request, routes *routes, err error) {
+	_, outbound := runtime.MarshalerForRequest(routes.mux, req)
+	g.handleError(req.Context(), routes.mux, outbound, w, req, err)
 }
 
 var errUnready = status.Error(codes.Unavailable, "the gateway has no schema yet")
@@ -76,8 +86,7 @@ func (g *Gateway) recover(w *response, req *http.Request, routes *routes) {
 	if w.wrote {
 		panic(http.ErrAbortHandler)
 	}
-	_, outbound := runtime.MarshalerForRequest(routes.mux, req)
-	g.handleError(req.Context(), routes.mux, outbound, w, req, errPanic)
+	g.refuse(w, req, routes, errPanic)
 }
 
 var errPanic = status.Error(codes.Internal, "the request has made the gateway panic")

@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // headers decides which headers become metadata, and which metadata headers.
@@ -20,13 +22,14 @@ type headers struct {
 	outgoing, trailers map[string]string // metadata to header
 	cookies            map[string]string // cookie to metadata
 	fromCookies        map[string]bool   // metadata
+	origins            *http.CrossOriginProtection
 	trusted            []netip.Prefix
 }
 
 func newHeaders(o *Options) *headers {
 	h := &headers{
 		incoming: make(map[string]string), outgoing: namesOf(o.OutgoingHeaders), trailers: namesOf(o.OutgoingTrailers),
-		cookies: make(map[string]string), fromCookies: make(map[string]bool), trusted: o.TrustedProxies,
+		cookies: make(map[string]string), fromCookies: make(map[string]bool), origins: o.CrossOrigin, trusted: o.TrustedProxies,
 	}
 	for _, name := range o.IncomingHeaders {
 		if reserved(name) {
@@ -116,6 +119,18 @@ func asText(md metadata.MD) metadata.MD {
 		}
 	}
 	return text
+}
+
+var errForeignPage = status.Error(codes.PermissionDenied, "a page of another origin may not use cookies that say who calls")
+
+// checkCookies returns an error for a request that a page of another site has a browser send
+// with cookies that say who its user is: SameSite, by which cookies may refuse that
+// themselves, is not for all of them.
+func (h *headers) checkCookies(req *http.Request) error {
+	if len(h.cookies) == 0 || len(h.cookieMetadata(req.Context(), req)) == 0 || h.origins.Check(req) == nil {
+		return nil
+	}
+	return errForeignPage
 }
 
 func (h *headers) cookieMetadata(_ context.Context, req *http.Request) metadata.MD {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -45,6 +46,38 @@ func TestHeadersBecomeMetadata(t *testing.T) {
 
 	md = s.sent(t, "Cookie: session=s")
 	assert.Equal(t, []string{"s"}, md["authorization"])
+}
+
+func TestPagesOfOthersCannotUseCookies(t *testing.T) {
+	const cookie, page, browser = "Cookie: session=s", "Origin: https://other.example", "Sec-Fetch-Site: cross-site"
+	for name, test := range map[string]struct {
+		trusted string
+		headers []string
+		status  int
+	}{
+		"a page of another origin": {"", []string{cookie, page, browser}, 403},
+		"of an older browser":      {"", []string{cookie, page}, 403},
+		"without that cookie":      {"", []string{"Cookie: other=s", page, browser}, 200},
+		"an origin that may":       {"https://other.example", []string{cookie, page, browser}, 200},
+		"a page of the same host":  {"", []string{cookie, page, "Sec-Fetch-Site: same-origin"}, 200},
+		"no browser":               {"", []string{cookie}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := lean()
+			o.Cookies = map[string]string{"session": "authorization"}
+			if test.trusted != "" {
+				o.CrossOrigin = http.NewCrossOriginProtection()
+				require.NoError(t, o.CrossOrigin.AddTrustedOrigin(test.trusted))
+			}
+			s := start(t, o)
+			a := s.do(t, "POST /shop.Shop/Plain", "", append(test.headers, "Content-Type: text/plain")...)
+			require.Equal(t, test.status, a.status, a.body)
+			if test.status == 403 {
+				require.Contains(t, a.body, `"code":7`)
+				require.Contains(t, a.body, "another origin")
+			}
+		})
+	}
 }
 
 func TestReservedMetadataCannotBeSent(t *testing.T) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -45,9 +46,12 @@ type Options struct {
 	// as Grpc-Trailer-NAME. There are trailers only for clients that say TE: trailers.
 	OutgoingTrailers []string
 	// Cookies are names of cookies, and the metadata that each of them becomes. A
-	// client cannot send that metadata in another way. Cookies want SameSite: sites of
-	// others can have a browser send POSTs with those that do without.
+	// client cannot send that metadata in another way.
 	Cookies map[string]string
+	// CrossOrigin decides whose pages may have a browser send such cookies with anything
+	// but GET and HEAD. Others get PERMISSION_DENIED. nil: those of the same host and port
+	// only.
+	CrossOrigin *http.CrossOriginProtection
 
 	// TrustedProxies are the addresses of clients that are believed what they say in
 	// X-Forwarded-* and Forwarded. Those of others are dropped.
@@ -108,6 +112,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Unmarshal == nil {
 		o.Unmarshal = &protojson.UnmarshalOptions{DiscardUnknown: true}
+	}
+	if o.CrossOrigin == nil {
+		o.CrossOrigin = http.NewCrossOriginProtection()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -140,6 +140,7 @@ func gatewayOf(c *conf.Gateway, l *conf.HTTPListener) gateway.Options {
 		OutgoingTrailers: c.ResponseTrailers, Cookies: c.Cookies, TrustedProxies: networks(l.TrustedProxies),
 		MethodOverride: c.MethodOverride, MaxBody: int64(c.BodyLimit), Marshal: &marshal,
 		Unmarshal:     &protojson.UnmarshalOptions{DiscardUnknown: c.JSON.DiscardUnknown},
+		CrossOrigin:   crossOriginOf(c.WebSocket.Origins),
 		NoDefaultPOST: !c.DefaultPost, OpenAPIPath: c.OpenAPI, OpenAPI: openapi.Info{Servers: serversOf(c)},
 		KeepAlive: orNever(c.Keepalive), WebSocket: websocket.Options{
 			ReadLimit: int64(c.WebSocket.MessageLimit), OriginPatterns: c.WebSocket.Origins, Bearer: true,
@@ -153,6 +154,19 @@ func gatewayOf(c *conf.Gateway, l *conf.HTTPListener) gateway.Options {
 		o.CodeStatus[codeNamed(name)] = status
 	}
 	return o
+}
+
+// crossOriginOf returns what lets pages of valid origins use cookies, those of all with "*".
+func crossOriginOf(origins []string) *http.CrossOriginProtection {
+	p := http.NewCrossOriginProtection()
+	for _, origin := range origins {
+		if origin == "*" {
+			p.AddInsecureBypassPattern("/")
+			continue
+		}
+		_ = p.AddTrustedOrigin(origin) // which package conf has found to be one
+	}
+	return p
 }
 
 // serversOf returns what stands before the paths of an OpenAPI document, relative to where

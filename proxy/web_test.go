@@ -295,6 +295,18 @@ func TestForwardedHeadersAreBelievedOfTrustedProxies(t *testing.T) {
 	require.Equal(t, []string{"https"}, md.Get("x-forwarded-proto"))
 }
 
+func TestOriginsThatMayUseCookies(t *testing.T) {
+	const cookies = "    cookies: {session: x-session}\n"
+	asked := []string{"Cookie: session=s", "Origin: https://app.example.com"}
+	e := edge{rest: toMain + jsonGateway + cookies}.start(t)
+	require.Equal(t, 403, e.ask(t, "POST "+unaryPath, "{}", asked...).status)
+	for _, origin := range []string{"https://app.example.com", "*"} {
+		e.reload(t, toMain+jsonGateway+cookies+"    websocket: {origins: ['"+origin+"']}\n")
+		require.Equal(t, 200, e.ask(t, "POST "+unaryPath, "{}", asked...).status)
+		require.Equal(t, []string{"s"}, e.main.next(t).metadata.Get("x-session"))
+	}
+}
+
 // Limits and logs know the client of a JSON call by its own address.
 func TestPeersOfJSONCalls(t *testing.T) {
 	j := new(journal)
