@@ -6,8 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,6 +185,48 @@ routes: [{match: {metadata: [{key: x-user, exact: alice}]}, cluster: other}]
 		require.Equal(t, codes.Unauthenticated, d.call(d.safe(), faultMethod, []byte("x")).code)
 		require.Len(t, j.all(), 1, "the director is not asked")
 	})
+}
+
+// Keys of a URL are there when the proxy is ready; and calls go by those of before until a
+// reload has the ones that it needs.
+func TestKeysOfTokensAreWaitedFor(t *testing.T) {
+	i := newIssuer(t)
+	var asked atomic.Int32
+	again := make(chan struct{})
+	answered, answer := context.WithCancel(t.Context())
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if asked.Add(1) == 2 {
+			close(again)
+			<-answered.Done()
+		}
+		http.ServeFile(w, req, i.file)
+	}))
+	defer keys.Close()
+	defer answer()
+	with := func(leeway string) string {
+		return "interceptors:\n  users: {jwt: {jwks: {url: '" + keys.URL + "'}, issuer: 'https://issuer.test', leeway: " + leeway + "}}\n" + toMain
+	}
+	e := edge{around: "users", rest: with("1s")}.start(t)
+	code := func() codes.Code {
+		ctx := metadata.AppendToOutgoingContext(e.safe(), "authorization", "Bearer "+i.token(t, "alice", ""))
+		return e.call(ctx, faultMethod, []byte("x")).code
+	}
+	require.Equal(t, codes.OK, code())
+
+	var came atomic.Bool
+	reloaded := make(chan bool, 1)
+	next := e.config(t, with("2s"))
+	next.Timeouts.Connect = conf.Duration(faultSafety)
+	go func() { // ends with the reload
+		assert.NoError(t, e.p.Reload(e.safe(), next))
+		reloaded <- came.Load()
+	}()
+	<-again
+	require.Equal(t, codes.OK, code())
+	came.Store(true)
+	answer()
+	require.True(t, <-reloaded, "it has not waited")
+	require.Equal(t, codes.OK, code())
 }
 
 func TestUnknownInterceptors(t *testing.T) {

@@ -68,7 +68,8 @@ func inLink(l intercept.Link) intercept.Link {
 type link struct {
 	intercept.Link
 	cfg   *conf.Interceptor
-	close func() // ends what it has running; nil for nothing
+	await func(ctx context.Context) error // waits for what calls need of it; nil for nothing
+	close func()                          // ends what it has running; nil for nothing
 }
 
 // around is what a configuration has around calls.
@@ -147,6 +148,18 @@ func (a *around) list(names []string, o *options) []intercept.Link {
 	return all
 }
 
+// await waits for what calls need of the links, until ctx ends, and returns what is
+// missing.
+func (a *around) await(ctx context.Context) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(a.links)) {
+		if l := a.links[name]; l.await != nil {
+			errs = append(errs, at(conf.KeyPath("interceptors", name), l.await(ctx)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // close ends what runs for the links, but for those that another generation, which may
 // be nil, has taken over.
 func (a *around) close(other *generation) {
@@ -211,7 +224,7 @@ func newLink(name string, cfg *conf.Interceptor, log *slog.Logger) (l *link, err
 	case cfg.JWT != nil:
 		var tokens *auth.Tokens
 		if tokens, err = auth.NewJWT(jwtOf(cfg.JWT, log)); err == nil {
-			l.Guard, l.close = tokens.Guard, tokens.Close
+			l.Guard, l.await, l.close = tokens.Guard, tokens.Await, tokens.Close
 		}
 	case cfg.MTLS != nil:
 		l.Guard, err = auth.NewMTLS(auth.MTLS{Identity: cfg.MTLS.Identity, Optional: cfg.MTLS.Optional})

@@ -182,7 +182,7 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 // start begins what the relay needs beside calls.
 func (r *Relay) start() { r.current.Load().start(r, nil) }
 
-// await waits as long as timeouts.connect for instances and schemas, and returns
+// await waits as long as timeouts.connect for instances, schemas and keys, and returns
 // what has not come by then.
 func (r *Relay) await(ctx context.Context) error {
 	return r.current.Load().await(ctx, time.Duration(r.cfg.Timeouts.Connect))

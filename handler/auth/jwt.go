@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +75,8 @@ type Tokens struct {
 	claims     []claimKey
 
 	keys   atomic.Pointer[keySet] // nil before the first
+	come   chan struct{}          // closed with the first
+	first  sync.Once              // of those who close it
 	remote *remote                // nil for a file
 	stop   func()
 }
@@ -101,7 +105,7 @@ func CheckJWT(o JWT) error {
 // openTokens returns the link with the keys that a file has now, and what has others come
 // until stop is called.
 func openTokens(o JWT) (t *Tokens, start func() (stop func()), err error) {
-	t = &Tokens{options: o, identity: o.Identity}
+	t = &Tokens{options: o, identity: o.Identity, come: make(chan struct{})}
 	if t.identity == "" {
 		t.identity = defaultClaim
 	}
@@ -177,7 +181,19 @@ func (t *Tokens) take(data []byte) error {
 		return err
 	}
 	t.keys.Store(keys)
+	t.first.Do(func() { close(t.come) })
 	return nil
+}
+
+// Await returns when there are keys, or an error when ctx ends first. Until then calls
+// with a token are UNAVAILABLE.
+func (t *Tokens) Await(ctx context.Context) error {
+	select {
+	case <-t.come:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the keys to verify tokens by have not come yet; calls with a token are answered with UNAVAILABLE for now")
+	}
 }
 
 // Close ends the reading of keys. Those that are there stay in force.
