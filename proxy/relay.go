@@ -147,7 +147,7 @@ func newRelay(cfg *conf.Config, o *options) (*Relay, error) {
 	r.resolver = newResolver(r, o)
 	if r.reports, err = newReports(cfg, o, r.Clusters); err != nil {
 		g.stop(nil)
-		r.reports.close(o.logger)
+		r.reports.close(time.Time{}, o.logger)
 		return nil, err
 	}
 	r.observers = newObservers(r.reports.observers(o), o.logger)
@@ -234,11 +234,13 @@ func (r *Relay) Unknown(ctx context.Context, method string, st streaming.Stream)
 // server should have been told to stop before.
 func (r *Relay) Shutdown(ctx context.Context) {
 	r.endCalls(ctx)
-	r.close()
+	end, _ := ctx.Deadline()
+	r.close(end)
 }
 
-// close lets go of what runs without any call.
-func (r *Relay) close() {
+// close lets go of what runs without any call. It should be done by end, unless that is
+// the zero time.
+func (r *Relay) close(end time.Time) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	if r.stopped {
@@ -248,7 +250,7 @@ func (r *Relay) close() {
 	r.current.Load().stop(nil)
 	r.backends.Close()
 	r.functions.CloseIdleConnections()
-	r.reports.close(r.log)
+	r.reports.close(end, r.log)
 }
 
 // endCalls returns when no call is left, ending those that still run when ctx
