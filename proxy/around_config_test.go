@@ -242,6 +242,11 @@ func TestUnknownInterceptors(t *testing.T) {
 	_, err = proxy.New(config("mine", "theirs"), mine)
 	require.ErrorContains(t, err, `default.interceptors[1]: "theirs" is not an interceptor`)
 
+	for _, none := range []proxy.Option{proxy.WithInterceptors(nil), proxy.WithGuards(nil), proxy.WithLinks(intercept.Link{Name: "nil"})} {
+		_, err = proxy.New(config("mine"), mine, none)
+		require.ErrorContains(t, err, `interceptor "nil" of the program has no function`)
+	}
+
 	f := startCluster(t, config("mine"), mine)
 	err = f.p.Reload(f.safe(), f.complete(config("theirs")))
 	require.ErrorContains(t, err, `"theirs" is not an interceptor`)

@@ -54,14 +54,26 @@ func LinkNames(opts ...Option) []string { return slices.Collect(maps.Keys(newOpt
 // inLink returns a link of the program whose errors may have a status of Kitex's.
 func inLink(l intercept.Link) intercept.Link {
 	made := intercept.Link{Name: l.Name}
-	if l.Guard != nil {
+	switch {
+	case l.Guard != nil:
 		made.Guard = func(c *intercept.Call) error { return inGRPC(l.Guard(c)) }
-	} else {
+	case l.Interceptor != nil:
 		made.Interceptor = func(ctx context.Context, c *intercept.Call, next intercept.Next) error {
 			return inGRPC(l.Interceptor(ctx, c, next))
 		}
 	}
 	return made
+}
+
+// checkLinks returns an error for links of the program that are nil, which would end each
+// call.
+func (o *options) checkLinks() error {
+	for _, l := range slices.Concat(o.always, slices.Collect(maps.Values(o.named))) {
+		if l.Guard == nil && l.Interceptor == nil {
+			return fmt.Errorf("interceptor %q of the program has no function", l.Name)
+		}
+	}
+	return nil
 }
 
 // link is an interceptor of the configuration in use.
@@ -88,7 +100,7 @@ func newAround(cfg *conf.Config, o *options, before *generation) (around, error)
 		links: make(map[string]*link), always: o.always,
 		listeners: make(map[string][]intercept.Link), routes: make(map[string][]intercept.Link),
 	}
-	var errs []error
+	errs := []error{o.checkLinks()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Interceptors)) {
 		made := cfg.Interceptors[name]
 		if old := before.link(name); old != nil && reflect.DeepEqual(old.cfg, made) {
