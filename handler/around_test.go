@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +47,29 @@ func observed(h *Handler, in *client) *counting {
 	c := intercept.Begin(intercept.NewObservers(o), intercept.Info{Request: in.Request(), Logger: slog.New(slog.DiscardHandler)})
 	h.Serve(intercept.Watch(in, c))
 	return o
+}
+
+// An interceptor that does not care for its context keeps no process from ending.
+func TestShutdownLeavesBehindWhatDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := newClient(nil, nil)
+		held, release := make(chan struct{}), make(chan struct{})
+		h := linked(&backends{}, interceptor(func(context.Context, *intercept.Call, intercept.Next) error {
+			close(held)
+			<-release
+			return nil
+		}))
+		var served sync.WaitGroup
+		served.Go(func() { h.Serve(in) })
+		<-held
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		h.Shutdown(now)
+		require.Equal(t, 1, h.ActiveCalls())
+		close(release)
+		served.Wait()
+		require.Zero(t, h.ActiveCalls())
+	})
 }
 
 // Links of a route may have come with a reload: the call is one that nothing has been

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
@@ -77,9 +78,14 @@ func (cs *calls) close(f *stream.Failure) {
 // ActiveCalls returns how many calls are under way.
 func (h *Handler) ActiveCalls() int { return h.calls.count() }
 
+// leaveTime is how long interceptors and filters have to come back from calls that
+// Shutdown has ended.
+const leaveTime = time.Second
+
 // Shutdown returns when no call is left, and has calls that come after that
 // refused. Calls that still run when ctx ends are ended with UNAVAILABLE; what is
-// left of copies of calls is given up.
+// left of copies of calls is given up. An interceptor or a filter that does not come
+// back then, though its context has ended, is left behind: the process is to end.
 //
 // Until then new calls are taken: to keep clients from making them (GOAWAY) is
 // the server's part, and one that was on its way by then is not to be lost.
@@ -90,7 +96,12 @@ func (h *Handler) Shutdown(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	h.calls.close(failShutdown())
-	<-h.calls.drained()
+	select {
+	case <-h.calls.drained():
+	case <-time.After(leaveTime):
+		h.opts.Logger.Error("interceptors or filters do not come back when their contexts end, and are left behind",
+			"calls", h.calls.count())
+	}
 	h.mirrors.end()
 	h.mirrors.running.Wait()
 }

@@ -46,7 +46,9 @@ type client struct {
 // accept returns the client of a connection that begins. The log of calls at debug level
 // is told of none, so that it makes no difference if it begins or ends meanwhile.
 func (e *entry) accept(nc net.Conn) client {
-	c := client{conn: e.relay.observers.usual.BeginConn(&intercept.Conn{Local: nc.LocalAddr(), Remote: nc.RemoteAddr()})}
+	c := client{conn: e.relay.observers.usual.BeginConn(&intercept.Conn{
+		Local: nc.LocalAddr(), Remote: nc.RemoteAddr(), Logger: e.relay.log,
+	})}
 	if encrypted, ok := nc.(interface{ ConnectionState() tls.ConnectionState }); ok {
 		state := encrypted.ConnectionState()
 		c.tls = &state

@@ -6,8 +6,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,6 +187,48 @@ routes: [{match: {metadata: [{key: x-user, exact: alice}]}, cluster: other}]
 	})
 }
 
+// Keys of a URL are there when the proxy is ready; and calls go by those of before until a
+// reload has the ones that it needs.
+func TestKeysOfTokensAreWaitedFor(t *testing.T) {
+	i := newIssuer(t)
+	var asked atomic.Int32
+	again := make(chan struct{})
+	answered, answer := context.WithCancel(t.Context())
+	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if asked.Add(1) == 2 {
+			close(again)
+			<-answered.Done()
+		}
+		http.ServeFile(w, req, i.file)
+	}))
+	defer keys.Close()
+	defer answer()
+	with := func(leeway string) string {
+		return "interceptors:\n  users: {jwt: {jwks: {url: '" + keys.URL + "'}, issuer: 'https://issuer.test', leeway: " + leeway + "}}\n" + toMain
+	}
+	e := edge{around: "users", rest: with("1s")}.start(t)
+	code := func() codes.Code {
+		ctx := metadata.AppendToOutgoingContext(e.safe(), "authorization", "Bearer "+i.token(t, "alice", ""))
+		return e.call(ctx, faultMethod, []byte("x")).code
+	}
+	require.Equal(t, codes.OK, code())
+
+	var came atomic.Bool
+	reloaded := make(chan bool, 1)
+	next := e.config(t, with("2s"))
+	next.Timeouts.Connect = conf.Duration(faultSafety)
+	go func() { // ends with the reload
+		assert.NoError(t, e.p.Reload(e.safe(), next))
+		reloaded <- came.Load()
+	}()
+	<-again
+	require.Equal(t, codes.OK, code())
+	came.Store(true)
+	answer()
+	require.True(t, <-reloaded, "it has not waited")
+	require.Equal(t, codes.OK, code())
+}
+
 func TestUnknownInterceptors(t *testing.T) {
 	b := startRouteBackend(t, echoes)
 	mine := proxy.WithLinks(intercept.Link{Name: "mine", Guard: func(*intercept.Call) error { return nil }})
@@ -196,6 +241,11 @@ func TestUnknownInterceptors(t *testing.T) {
 	require.ErrorContains(t, err, `default.interceptors[0]: "mine" is not an interceptor`)
 	_, err = proxy.New(config("mine", "theirs"), mine)
 	require.ErrorContains(t, err, `default.interceptors[1]: "theirs" is not an interceptor`)
+
+	for _, none := range []proxy.Option{proxy.WithInterceptors(nil), proxy.WithGuards(nil), proxy.WithLinks(intercept.Link{Name: "nil"})} {
+		_, err = proxy.New(config("mine"), mine, none)
+		require.ErrorContains(t, err, `interceptor "nil" of the program has no function`)
+	}
 
 	f := startCluster(t, config("mine"), mine)
 	err = f.p.Reload(f.safe(), f.complete(config("theirs")))

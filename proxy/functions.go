@@ -226,6 +226,9 @@ func (e *entry) around(next http.Handler, c *conf.Functions) http.Handler {
 		}
 		o := &observed{ResponseWriter: w}
 		err := intercept.Run(req.Context(), call, links, func(ctx context.Context) error {
+			if err := call.Message(intercept.Message{Direction: filter.Request, Length: int(max(0, req.ContentLength))}); err != nil {
+				return err
+			}
 			next.ServeHTTP(o, o.prepare(req.WithContext(ctx), call))
 			return o.end(call)
 		})
@@ -302,6 +305,7 @@ func (o *observed) prepare(req *http.Request, c *intercept.Call) *http.Request {
 
 // end says how the request has ended, as a call.
 func (o *observed) end(c *intercept.Call) error {
+	_ = c.Message(intercept.Message{Direction: filter.Response, Length: int(o.sent)}) // it is too late to refuse it
 	c.Crossed(filter.Request, 1, o.got.n)
 	c.Crossed(filter.Response, 1, o.sent)
 	code := codeOfStatus(o.status)

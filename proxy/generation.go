@@ -91,12 +91,12 @@ func (g *generation) start(r *Relay, before *generation) {
 	g.filters.dynamic.start(r, g, before)
 }
 
-// await waits until the generation knows its instances and schemas, no longer than
-// patience, and returns what is missing.
+// await waits until the generation knows its instances, its schemas and the keys to verify
+// tokens by, no longer than patience, and returns what is missing.
 func (g *generation) await(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return errors.Join(awaitInstances(ctx, g.clusters), g.filters.dynamic.await(ctx))
+	return errors.Join(awaitInstances(ctx, g.clusters), g.filters.dynamic.await(ctx), g.around.await(ctx))
 }
 
 // stop ends what runs for the generation, but for what another one, which may be

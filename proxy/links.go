@@ -54,9 +54,10 @@ func LinkNames(opts ...Option) []string { return slices.Collect(maps.Keys(newOpt
 // inLink returns a link of the program whose errors may have a status of Kitex's.
 func inLink(l intercept.Link) intercept.Link {
 	made := intercept.Link{Name: l.Name}
-	if l.Guard != nil {
+	switch {
+	case l.Guard != nil:
 		made.Guard = func(c *intercept.Call) error { return inGRPC(l.Guard(c)) }
-	} else {
+	case l.Interceptor != nil:
 		made.Interceptor = func(ctx context.Context, c *intercept.Call, next intercept.Next) error {
 			return inGRPC(l.Interceptor(ctx, c, next))
 		}
@@ -64,11 +65,23 @@ func inLink(l intercept.Link) intercept.Link {
 	return made
 }
 
+// checkLinks returns an error for links of the program that are nil, which would end each
+// call.
+func (o *options) checkLinks() error {
+	for _, l := range slices.Concat(o.always, slices.Collect(maps.Values(o.named))) {
+		if l.Guard == nil && l.Interceptor == nil {
+			return fmt.Errorf("interceptor %q of the program has no function", l.Name)
+		}
+	}
+	return nil
+}
+
 // link is an interceptor of the configuration in use.
 type link struct {
 	intercept.Link
 	cfg          *conf.Interceptor
-	start, close func() // what runs beside calls; nil for nothing
+	start, close func()                          // what runs beside calls; nil for nothing
+	await        func(ctx context.Context) error // waits for what calls need of it; nil for nothing
 }
 
 // around is what a configuration has around calls.
@@ -87,7 +100,7 @@ func newAround(cfg *conf.Config, o *options, before *generation) (around, error)
 		links: make(map[string]*link), always: o.always,
 		listeners: make(map[string][]intercept.Link), routes: make(map[string][]intercept.Link),
 	}
-	var errs []error
+	errs := []error{o.checkLinks()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Interceptors)) {
 		made := cfg.Interceptors[name]
 		if old := before.link(name); old != nil && reflect.DeepEqual(old.cfg, made) {
@@ -157,6 +170,18 @@ func (a *around) start(before *generation) {
 	}
 }
 
+// await waits for what calls need of the links, until ctx ends, and returns what is
+// missing.
+func (a *around) await(ctx context.Context) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(a.links)) {
+		if l := a.links[name]; l.await != nil {
+			errs = append(errs, at(conf.KeyPath("interceptors", name), l.await(ctx)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // close ends what runs for the links, but for those that another generation, which may
 // be nil, has taken over.
 func (a *around) close(other *generation) {
@@ -208,7 +233,7 @@ func newLink(name string, cfg *conf.Interceptor, log *slog.Logger) (l *link, err
 	case cfg.JWT != nil:
 		var tokens *auth.Tokens
 		if tokens, err = auth.NewJWT(jwtOf(cfg.JWT, log)); err == nil {
-			l.Guard, l.start, l.close = tokens.Guard, tokens.Start, tokens.Close
+			l.Guard, l.start, l.await, l.close = tokens.Guard, tokens.Start, tokens.Await, tokens.Close
 		}
 	case cfg.MTLS != nil:
 		l.Guard, err = auth.NewMTLS(auth.MTLS{Identity: cfg.MTLS.Identity, Optional: cfg.MTLS.Optional})

@@ -70,7 +70,8 @@ func (p *Proxy) Stats() Stats { return p.relay.Stats() }
 // otherwise the error that kept it from serving. Connections that clients do
 // not close may last a second longer; nothing else is left running.
 func (p *Proxy) Run(ctx context.Context) error {
-	defer p.relay.close()
+	var end time.Time // of the grace time, once that has begun
+	defer func() { p.relay.close(end) }()
 	if err := p.relay.open(); err != nil {
 		return err
 	}
@@ -106,7 +107,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	case err = <-p.servers.failed:
 	case <-ctx.Done():
 	}
-	p.drain()
+	end = p.drain()
 	return err
 }
 
@@ -149,11 +150,11 @@ func (p *Proxy) probeAll(ctx context.Context, fronts []*front) error {
 	return nil
 }
 
-// drain ends service within timeouts.shutdown.
-func (p *Proxy) drain() {
+// drain ends service within timeouts.shutdown, and returns when that is over.
+func (p *Proxy) drain() (end time.Time) {
 	grace := time.Duration(p.cfg.Timeouts.Shutdown)
 	p.log.Info("draining", "active_calls", p.Stats().ActiveCalls, "grace", grace)
-	end := time.Now().Add(grace)
+	end = time.Now().Add(grace)
 	// The last part of the time is for what ending takes.
 	ctx, cancel := context.WithDeadline(context.Background(), end.Add(-min(grace/2, endingTime)))
 	defer cancel()
@@ -179,6 +180,7 @@ func (p *Proxy) drain() {
 		p.log.Warn("clients keep connections open that have no calls on them")
 	}
 	p.log.Info("stopped")
+	return end
 }
 
 // others are what a log has of the addresses that are not for gRPC.

@@ -133,7 +133,7 @@ func NewRelay(cfg *conf.Config, opts ...Option) (*Relay, error) {
 		return nil, err
 	}
 	if err := r.open(); err != nil {
-		r.close()
+		r.close(time.Time{})
 		return nil, err
 	}
 	r.start()
@@ -189,7 +189,7 @@ func (r *Relay) open() error {
 // start begins what the relay needs beside calls.
 func (r *Relay) start() { r.current.Load().start(r, nil) }
 
-// await waits as long as timeouts.connect for instances and schemas, and returns
+// await waits as long as timeouts.connect for instances, schemas and keys, and returns
 // what has not come by then.
 func (r *Relay) await(ctx context.Context) error {
 	return r.current.Load().await(ctx, time.Duration(r.cfg.Timeouts.Connect))
@@ -241,11 +241,13 @@ func (r *Relay) Unknown(ctx context.Context, method string, st streaming.Stream)
 // server should have been told to stop before.
 func (r *Relay) Shutdown(ctx context.Context) {
 	r.endCalls(ctx)
-	r.close()
+	end, _ := ctx.Deadline()
+	r.close(end)
 }
 
-// close lets go of what runs without any call.
-func (r *Relay) close() {
+// close lets go of what runs without any call. It should be done by end, unless that is
+// the zero time.
+func (r *Relay) close(end time.Time) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	if r.stopped {
@@ -255,7 +257,7 @@ func (r *Relay) close() {
 	r.current.Load().stop(nil)
 	r.backends.Close()
 	r.functions.CloseIdleConnections()
-	r.reports.close(r.log)
+	r.reports.close(end, r.log)
 }
 
 // endCalls returns when no call is left, ending those that still run when ctx

@@ -23,8 +23,8 @@ var errStopped = errors.New("the proxy has been stopped")
 //
 // What takes another start is left as it was, with a warning in the log that names
 // it; see NeedsRestart. After an error, which is as New's, nothing has changed. It
-// waits for instances and schemas that are new as long as timeouts.connect, or until
-// ctx ends, and goes on without what has not come by then.
+// waits for instances, schemas and keys of tokens that are new as long as
+// timeouts.connect, or until ctx ends, and goes on without what has not come by then.
 //
 // It may be called concurrently; reloads wait for each other, and so does the end of
 // Shutdown.

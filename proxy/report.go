@@ -88,12 +88,26 @@ func (r *reports) observers(o *options) []intercept.Observer {
 }
 
 // flushTimeout is how long what has been told of calls may take to get out when the
-// proxy stops.
+// proxy stops, if there is as much time.
 const flushTimeout = 5 * time.Second
 
-// close has everything written that has been told.
-func (r *reports) close(log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+// flushEnd returns until when that may go on, of a proxy that should have stopped by end;
+// the zero time is none.
+func flushEnd(now, end time.Time) time.Time {
+	last := now.Add(flushTimeout)
+	if end.IsZero() || end.After(last) {
+		return last
+	}
+	if least := now.Add(flushTime); end.Before(least) {
+		return least
+	}
+	return end
+}
+
+// close has everything written that has been told, until end if that is possible; see
+// flushEnd.
+func (r *reports) close(end time.Time, log *slog.Logger) {
+	ctx, cancel := context.WithDeadline(context.Background(), flushEnd(time.Now(), end))
 	defer cancel()
 	if r.log != nil {
 		if err := r.log.Close(ctx); err != nil {

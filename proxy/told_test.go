@@ -84,6 +84,26 @@ func (o *conns) EndConn(c *intercept.Conn) {
 	o.open[c]--
 }
 
+// Observers of connections that panic do not end them, nor the process.
+func TestConnectionsSurviveObservers(t *testing.T) {
+	onTransports(t, func(t *testing.T, transport string) {
+		var log logBuffer
+		f, _ := startAround(t, transport, proxy.WithObservers(panickingConns{}), proxy.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		f.call(f.safe(), faultMethod, []byte("x"))
+		require.NoError(t, f.stop())
+		require.Contains(t, log.String(), "begin of trouble")
+		require.Contains(t, log.String(), "end of trouble")
+	})
+}
+
+// panickingConns is an observer that does not cope with connections.
+type panickingConns struct{}
+
+func (panickingConns) Begin(*intercept.Call)     { /* nothing to note */ }
+func (panickingConns) End(*intercept.Call)       { /* nothing to note */ }
+func (panickingConns) BeginConn(*intercept.Conn) { panic("begin of trouble") }
+func (panickingConns) EndConn(*intercept.Conn)   { panic("end of trouble") }
+
 // Connections begin and end once, whatever the log level does meanwhile, and calls are
 // their own connection's, also if addresses do not tell them apart.
 func TestConnectionsAreTold(t *testing.T) {

@@ -25,6 +25,8 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
+	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -528,6 +530,33 @@ func TestFunctionsGoThroughInterceptors(t *testing.T) {
 }
 
 // A request for a function is a span, and so is its way to the function, which is told.
+// Limits on messages hold for functions, and who is told of messages is told of theirs.
+func TestMessagesOfFunctionsAreTold(t *testing.T) {
+	f, j := startFunction(t, "f"), new(journal)
+	told := intercept.Link{Name: "told", Guard: func(c *intercept.Call) error {
+		c.OnMessage(func(d filter.Direction) error {
+			j.note("%v", d)
+			return nil
+		})
+		return nil
+	}}
+	e := edge{
+		links: []string{"told"}, opts: []proxy.Option{proxy.WithLinks(told)},
+		rest: "interceptors: {rate: {rate_limit: {messages: 1, per: 1h}}}\n" + toMain + jsonGateway,
+	}.startAdapted(t, func(cfg *conf.Config) {
+		cfg.HTTP.Listeners[0].Interceptors = []string{"told", "rate"}
+		cfg.HTTP.Functions = &conf.Functions{
+			Prefix: "/function/", Timeout: conf.Duration(10 * time.Second), Routes: map[string]*conf.Function{"f": {URL: f.URL}},
+		}
+	})
+	require.Equal(t, 200, e.ask(t, "POST /function/f", "body").status)
+	a := e.ask(t, "POST /function/f", "body")
+	require.Equal(t, 429, a.status, a.body)
+	require.Equal(t, string(stream.RateLimited), a.header.Get(stream.ReasonKey))
+	require.EqualValues(t, 1, f.asked.Load())
+	require.Equal(t, []string{"request", "response", "request"}, j.all())
+}
+
 func TestTracesGoOnToFunctions(t *testing.T) {
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
 	o, f := startOTLP(t), startFunction(t, "f")

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -74,6 +76,8 @@ type Tokens struct {
 
 	keys   atomic.Pointer[keySet] // nil before the first
 	file   *watched               // nil for a URL
+	come   chan struct{}          // closed with the first
+	first  sync.Once              // of those who close it
 	remote *remote                // nil for a file
 	stop   func()
 }
@@ -85,7 +89,7 @@ type claimKey struct{ key, claim string }
 // beside calls, which are UNAVAILABLE until they have come. An error names the option,
 // or the file, that cannot be used. Nothing runs, and no URL is asked, before Start.
 func NewJWT(o JWT) (*Tokens, error) {
-	t := &Tokens{options: o, identity: o.Identity, stop: func() {}}
+	t := &Tokens{options: o, identity: o.Identity, come: make(chan struct{}), stop: func() {}}
 	if t.identity == "" {
 		t.identity = defaultClaim
 	}
@@ -168,7 +172,19 @@ func (t *Tokens) take(data []byte) error {
 		return err
 	}
 	t.keys.Store(keys)
+	t.first.Do(func() { close(t.come) })
 	return nil
+}
+
+// Await returns when there are keys, or an error when ctx ends first. Until then calls
+// with a token are UNAVAILABLE.
+func (t *Tokens) Await(ctx context.Context) error {
+	select {
+	case <-t.come:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the keys to verify tokens by have not come yet; calls with a token are answered with UNAVAILABLE for now")
+	}
 }
 
 // Close ends the reading of keys. Those that are there stay in force.

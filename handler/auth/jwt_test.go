@@ -231,7 +231,7 @@ func TestKnownTokensExpire(t *testing.T) {
 // tokensWithout is a link that nothing is behind: no file, no URL.
 func tokensWithout(t testing.TB, set string) *Tokens {
 	t.Helper()
-	tokens := &Tokens{options: JWT{Issuer: issuer}, header: defaultTokenHeader, identity: defaultClaim}
+	tokens := &Tokens{come: make(chan struct{}), options: JWT{Issuer: issuer}, header: defaultTokenHeader, identity: defaultClaim}
 	require.NoError(t, tokens.setAlgorithms())
 	require.NoError(t, tokens.take([]byte(set)))
 	return tokens

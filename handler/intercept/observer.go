@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
@@ -12,7 +13,8 @@ import (
 )
 
 // Observer is told of calls. It is called by goroutines that have other things to do,
-// concurrently for different calls: it must not block. What it wants to know in more
+// concurrently for different calls: it must not block. If it panics that is logged, and
+// ends the call as this or a message of it begins, and nothing else. What it wants to know in more
 // detail it says by implementing AttemptObserver, HeaderObserver, MessageObserver or
 // ConnObserver, too. Calls of services that a Kitex server has registered itself are
 // not the proxy's, and nobody is told of them.
@@ -111,7 +113,10 @@ type Message struct {
 // Conn is a connection of a client.
 type Conn struct {
 	Local, Remote net.Addr
-	ctx           context.Context
+	// Logger is told of observers that panic. It must be set.
+	Logger *slog.Logger
+
+	ctx context.Context
 }
 
 // Context returns what observers have made of the connection's context.

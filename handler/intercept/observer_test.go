@@ -3,6 +3,7 @@ package intercept
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -155,27 +156,34 @@ func TestValuesOfCalls(t *testing.T) {
 	require.Equal(t, 3, c.Value("other"))
 }
 
-// Observers that panic do no harm, but as a call or a message begins.
+// Observers that panic do no harm, but as a call or a message begins. Others are told all
+// the same: their figures of what begins and ends would be wrong otherwise.
 func TestObserversThatPanic(t *testing.T) {
-	in, r := newClient(t), &recorder{}
-	c := begin(in, r, &trouble{})
+	in, first, last := newClient(t), &recorder{}, &recorder{}
+	o := NewObservers(curious{first}, trouble{}, curious{last})
+	conn := o.BeginConn(&Conn{Logger: slog.New(slog.DiscardHandler)})
+	c := Begin(o, Info{Request: &in.req, Conn: conn, Logger: slog.New(slog.DiscardHandler)})
 	released := false
 	c.OnEnd(func() { released = true })
 	c.OnEnd(func() { panic("secret") })
-	a := c.BeginAttempt("", "")
+	a := c.BeginAttempt("", "10.0.0.1:9000")
 	require.NotNil(t, a)
 	a.End(cluster.Succeeded)
 	c.WroteHeader(nil)
 	require.ErrorContains(t, c.Message(Message{}), "internal error")
 	c.End(ok())
-	require.Equal(t, []string{"begin", "end OK"}, r.all())
+	o.EndConn(conn)
+	require.Len(t, first.all(), 8)
+	require.Equal(t, first.all(), last.all())
 	require.True(t, released)
 }
 
-// trouble is an observer that panics at all but the beginning.
+// trouble is an observer that panics at everything.
 type trouble struct{}
 
-func (trouble) Begin(*Call)                           {}
+func (trouble) BeginConn(*Conn)                       { panic("secret") }
+func (trouble) EndConn(*Conn)                         { panic("secret") }
+func (trouble) Begin(*Call)                           { panic("secret") }
 func (trouble) End(*Call)                             { panic("secret") }
 func (trouble) BeginAttempt(*Call, *Attempt)          { panic("secret") }
 func (trouble) EndAttempt(*Call, *Attempt)            { panic("secret") }

@@ -2,6 +2,7 @@ package intercept
 
 import (
 	"context"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -14,19 +15,33 @@ import (
 // which nothing is around, and does nothing then.
 
 // Begin returns the Call of a call that begins, and has told the observers, which may
-// be nil. If one panics, Ask, Carry and Run end the call.
+// be nil. If one panics, Ask, Carry and Run end the call: of that all are told, so that
+// the others are told of the beginning, too.
 func Begin(o *Observers, info Info) *Call {
 	c := &Call{info: info, began: time.Now(), watch: o}
 	c.values = c.few[:0]
 	c.trailer.Seal()
 	if o != nil {
-		c.broken = c.safely("an observer", func() {
-			for _, one := range o.all {
-				one.Begin(c)
-			}
-		})
+		c.broken = tell(c, o.all, func(one Observer) { one.Begin(c) })
 	}
 	return c
+}
+
+// tell has each observer of a kind told by f, also if another one panics. The error is
+// that of the first that does.
+func tell[O Observer](c *Call, observers []O, f func(O)) (first error) {
+	for told := 0; told < len(observers); {
+		err := c.safely("an observer", func() {
+			for told < len(observers) {
+				told++
+				f(observers[told-1])
+			}
+		})
+		if first == nil {
+			first = err
+		}
+	}
+	return first
 }
 
 // ChangedHeader returns the metadata for the backend as links have left it, and false
@@ -78,11 +93,7 @@ func (c *Call) BeginAttempt(clusterName, instance string) *Attempt {
 	}
 	a.call, a.Number, a.Cluster, a.Instance, a.Began = c, int(n), clusterName, instance, time.Now()
 	a.Header = a.few[:0]
-	_ = c.safely("an observer", func() {
-		for _, o := range c.watch.attempts {
-			o.BeginAttempt(c, a)
-		}
-	})
+	_ = tell(c, c.watch.attempts, func(o AttemptObserver) { o.BeginAttempt(c, a) })
 	return a
 }
 
@@ -103,11 +114,7 @@ func (c *Call) WroteHeader(md stream.Metadata) {
 	if c == nil || c.watch == nil {
 		return
 	}
-	_ = c.safely("an observer", func() {
-		for _, o := range c.watch.headers {
-			o.ResponseHeader(c, md)
-		}
-	})
+	_ = tell(c, c.watch.headers, func(o HeaderObserver) { o.ResponseHeader(c, md) })
 }
 
 // WantsHeader reports whether anybody is to be told by WroteHeader.
@@ -125,12 +132,7 @@ func (c *Call) Message(m Message) error {
 		return nil
 	}
 	if c.watch != nil && len(c.watch.messages) > 0 {
-		err := c.safely("an observer", func() {
-			for _, o := range c.watch.messages {
-				o.Message(c, m)
-			}
-		})
-		if err != nil {
+		if err := tell(c, c.watch.messages, func(o MessageObserver) { o.Message(c, m) }); err != nil {
 			return err
 		}
 	}
@@ -197,7 +199,7 @@ func (o *Observers) BeginConn(c *Conn) *Conn {
 	}
 	c.ctx = context.Background()
 	for _, one := range o.conns {
-		one.BeginConn(c)
+		c.tell(func() { one.BeginConn(c) })
 	}
 	return c
 }
@@ -208,6 +210,16 @@ func (o *Observers) EndConn(c *Conn) {
 		return
 	}
 	for _, one := range slices.Backward(o.conns) {
-		one.EndConn(c)
+		c.tell(func() { one.EndConn(c) })
 	}
+}
+
+// tell calls f, by which an observer is told. If that panics the connection goes on.
+func (c *Conn) tell(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.Logger.Error("an observer panicked", "peer", c.Remote, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }

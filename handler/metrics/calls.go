@@ -145,14 +145,31 @@ func (s *calls) findOrAdd(c *intercept.Call, o *intercept.Outcome) *pathCounters
 	return s.add(p)
 }
 
-// exists reports whether a call shows that there is a method of its name: a backend has
-// answered that it got by a route, and not that it does not know the method. A function
-// that has a route is one of the configuration.
+// exists reports whether a call that a route has led to a backend shows that there is a
+// method of its name: the backend has answered with a message, which a stream may have
+// that its client gives up, or with a status of its own that has to do with the method. A
+// function that has a route is one of the configuration.
 func exists(c *intercept.Call, o *intercept.Outcome) bool {
 	if c.Mode() == intercept.ModeHTTP {
 		return true
 	}
-	return c.Route() != "" && c.Attempts() > 0 && o.Reason == "" && o.Status.Code != stream.Unimplemented
+	if c.Route() == "" || c.Attempts() == 0 {
+		return false
+	}
+	return c.Sent().Messages > 0 || o.Reason == "" && isOfMethod(o.Status.Code)
+}
+
+// isOfMethod reports whether a backend that ends a call with code has looked for its
+// method and found it. Servers end calls with the codes left out for methods that clients
+// make up, too, and often before they look: not known, not permitted, too many, too late.
+func isOfMethod(code stream.Code) bool {
+	switch code {
+	case stream.Unimplemented, stream.Unauthenticated, stream.PermissionDenied, stream.ResourceExhausted,
+		stream.Unavailable, stream.Canceled, stream.DeadlineExceeded:
+		return false
+	default:
+		return true
+	}
 }
 
 // learn has a method be counted by its name, and reports whether there is room.

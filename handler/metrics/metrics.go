@@ -107,13 +107,24 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // Handler serves the figures in the formats of Prometheus and OpenMetrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+	figures := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(m.logger.Handler(), slog.LevelError),
 		// Figures that cannot be read do not keep others from being read.
 		ErrorHandling:       promhttp.ContinueOnError,
 		MaxRequestsInFlight: maxScrapes,
 		EnableOpenMetrics:   true,
 	})
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { figures.ServeHTTP(patient{w}, req) })
+}
+
+// patient is a response that may be written after its client has gone: promhttp would log
+// that as an error, and for each figure that is left.
+type patient struct{ http.ResponseWriter }
+
+// Write implements http.ResponseWriter.
+func (p patient) Write(b []byte) (int, error) {
+	_, _ = p.ResponseWriter.Write(b)
+	return len(b), nil
 }
 
 func build(version string) prometheus.Collector {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,6 +87,22 @@ func TestMethodsThatClientsMakeUp(t *testing.T) {
 			try(c, cluster.Succeeded)
 			c.End(ended(stream.Unimplemented))
 		}},
+		"refused by the backend before it looks for the method": {false, func(c *intercept.Call) {
+			c.Routed("orders", "shop", "frame")
+			try(c, cluster.Succeeded)
+			c.End(ended(stream.PermissionDenied))
+		}},
+		"given up, and ended by the backend for that": {false, func(c *intercept.Call) {
+			c.Routed("orders", "shop", "frame")
+			try(c, cluster.Unknown)
+			c.End(ended(stream.Canceled))
+		}},
+		"a stream that its client has given up": {true, func(c *intercept.Call) {
+			c.Routed("orders", "shop", "frame")
+			try(c, cluster.Unknown)
+			c.Crossed(filter.Response, 1, 10)
+			c.End(stream.CanceledByClient.Trailer())
+		}},
 		"answered by the proxy": {false, func(c *intercept.Call) {
 			c.Routed("orders", "shop", "frame")
 			try(c, cluster.Failed)
@@ -152,7 +171,7 @@ func TestFiguresAreBounded(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, map[string]bool{"/a.B/C0": true, "/a.B/C1": true, "/a.B/C2": true, other: true}, methods)
+	require.Equal(t, map[string]bool{"/a.B/C0": true, "/a.B/C2": true, "/a.B/C3": true, other: true}, methods, "CANCELLED shows none")
 	require.Len(t, codes, 18, "those of gRPC, and other")
 	require.Contains(t, codes, other)
 	require.EqualValues(t, 300, total(figuresOf(t, m), "calls_finished_total"))
@@ -267,6 +286,26 @@ func TestNamesAreAsPrometheusRecommends(t *testing.T) {
 }
 
 // TestOtherFiguresSurviveOneThatCannotBeRead, which is logged.
+func TestClientsOfFiguresThatGoAreNoErrors(t *testing.T) {
+	var logged bytes.Buffer
+	m := New(Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	w := &gone{ResponseRecorder: httptest.NewRecorder()}
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Positive(t, w.writes)
+	require.Empty(t, logged.String())
+}
+
+// gone is the response to a client that has gone away.
+type gone struct {
+	*httptest.ResponseRecorder
+	writes int
+}
+
+func (g *gone) Write([]byte) (int, error) {
+	g.writes++
+	return 0, syscall.EPIPE
+}
+
 func TestOtherFiguresSurviveOneThatCannotBeRead(t *testing.T) {
 	var logged bytes.Buffer
 	m := New(Options{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
