@@ -246,6 +246,12 @@ func TestUnknownInterceptors(t *testing.T) {
 		_, err = proxy.New(config("mine"), mine, none)
 		require.ErrorContains(t, err, `interceptor "nil" of the program has no function`)
 	}
+	both := intercept.Link{
+		Name: "both", Guard: func(*intercept.Call) error { return nil },
+		Interceptor: func(ctx context.Context, _ *intercept.Call, next intercept.Next) error { return next(ctx) },
+	}
+	_, err = proxy.New(config("mine"), mine, proxy.WithLinks(both))
+	require.ErrorContains(t, err, `interceptor "both" of the program is a guard and an interceptor`)
 
 	f := startCluster(t, config("mine"), mine)
 	err = f.p.Reload(f.safe(), f.complete(config("theirs")))

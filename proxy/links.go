@@ -54,10 +54,10 @@ func LinkNames(opts ...Option) []string { return slices.Collect(maps.Keys(newOpt
 // inLink returns a link of the program whose errors may have a status of Kitex's.
 func inLink(l intercept.Link) intercept.Link {
 	made := intercept.Link{Name: l.Name}
-	switch {
-	case l.Guard != nil:
+	if l.Guard != nil {
 		made.Guard = func(c *intercept.Call) error { return inGRPC(l.Guard(c)) }
-	case l.Interceptor != nil:
+	}
+	if l.Interceptor != nil {
 		made.Interceptor = func(ctx context.Context, c *intercept.Call, next intercept.Next) error {
 			return inGRPC(l.Interceptor(ctx, c, next))
 		}
@@ -65,12 +65,15 @@ func inLink(l intercept.Link) intercept.Link {
 	return made
 }
 
-// checkLinks returns an error for links of the program that are nil, which would end each
-// call.
+// checkLinks returns an error for links of the program that have no function, which would
+// end each call, or two, of which one would not be asked.
 func (o *options) checkLinks() error {
 	for _, l := range slices.Concat(o.always, slices.Collect(maps.Values(o.named))) {
-		if l.Guard == nil && l.Interceptor == nil {
+		switch {
+		case l.Guard == nil && l.Interceptor == nil:
 			return fmt.Errorf("interceptor %q of the program has no function", l.Name)
+		case l.Guard != nil && l.Interceptor != nil:
+			return fmt.Errorf("interceptor %q of the program is a guard and an interceptor; make two of it", l.Name)
 		}
 	}
 	return nil
