@@ -43,15 +43,9 @@ type Options struct {
 	// passed on. From anybody else these headers, Forwarded and X-Real-Ip are thrown
 	// away, and X-Forwarded-For, -Host and -Proto say what the connection does.
 	TrustedProxies []netip.Prefix
-	// Logger gets errors, and at level debug how long calls took. Default
+	// Logger gets errors, ten in a second on average, and at level debug how long calls took. Default
 	// slog.Default().
 	Logger *slog.Logger
-}
-
-// logger is what slog's loggers and hclog's have in common.
-type logger interface {
-	Debug(msg string, args ...any)
-	Error(msg string, args ...any)
 }
 
 // Handler calls functions. Its methods may be called concurrently.
@@ -79,7 +73,7 @@ func New(opts Options) *Handler {
 	opts = opts.withDefaults()
 	h := &Handler{
 		resolver: opts.Resolver, prefix: opts.Prefix, timeout: max(opts.Timeout, 0), transport: opts.Transport,
-		gatewayErrors: opts.GatewayErrors, forward: trusts(opts.TrustedProxies).forward, statusOf: statusOf, log: opts.Logger,
+		gatewayErrors: opts.GatewayErrors, forward: trusts(opts.TrustedProxies).forward, statusOf: statusOf, log: newLimited(opts.Logger),
 	}
 	h.picker, _ = opts.Resolver.(Picker)
 	h.errTimeout = fmt.Errorf("no whole response within %s: %w", h.timeout, context.DeadlineExceeded)

@@ -35,7 +35,7 @@ func NewHandlerFunc(config types.FaaSConfig, resolver BaseURLResolver, logger hc
 	})
 	h.forward = forwardIfAbsent
 	h.statusOf = func(error) int { return http.StatusServiceUnavailable }
-	h.log = logger
+	h.log = newLimited(logger)
 	h.logTime = func(name string, status int, took time.Duration) {
 		logger.Info("function called", "function", name, "status", status, "took", took)
 	}

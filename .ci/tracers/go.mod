@@ -22,6 +22,7 @@ require (
 	github.com/mattn/go-colorable v0.1.12 // indirect
 	github.com/mattn/go-isatty v0.0.14 // indirect
 	github.com/openfaas/faas-provider v0.25.10 // indirect
+	golang.org/x/time v0.16.0 // indirect
 )
 
 require (
