@@ -24,13 +24,22 @@ func Carry(in stream.Inbound, c *Call, links []Link, carry func(in stream.Inboun
 	}
 	l.captured = make(chan *stream.Trailer, 1)
 	w := walk{call: c, left: l.leave, last: func(ctx context.Context) error { return l.next(ctx, carry) }}
-	err := c.broken
-	if err == nil {
-		err = w.through(in.Context(), links)
+	err := errExited
+	defer func() {
+		in.Finish(l.endOf(err))
+		l.carried.Wait()
+		l.letGo()
+	}()
+	if c.broken != nil {
+		err = c.broken
+		return
 	}
-	in.Finish(l.endOf(err))
-	l.carried.Wait()
-	l.letGo()
+	err = w.through(in.Context(), links)
+}
+
+// errExited is for an interceptor that ends its goroutine (runtime.Goexit).
+var errExited error = &stream.Failure{
+	Reason: stream.ProxyInternal, Code: stream.Internal, Message: "an interceptor has ended its goroutine",
 }
 
 // layer is the inbound stream of a call behind its links.

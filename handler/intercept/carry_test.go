@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,6 +71,29 @@ func TestEndsOfInterceptedCalls(t *testing.T) {
 			require.Equal(t, test.code, end.Status.Code)
 			require.Equal(t, test.message, end.Status.Message)
 			require.Equal(t, test.metadata, end.Metadata)
+		})
+	}
+}
+
+// Tests that fail with FailNow do it, where they are called by a server.
+func TestInterceptorsThatExitEndTheirCalls(t *testing.T) {
+	for name, goOn := range map[string]bool{"before next": false, "behind it": true} {
+		t.Run(name, func(t *testing.T) {
+			in, over := newClient(t), make(chan struct{})
+			go func() { // ends with its interceptor
+				defer close(over)
+				carry(in, interceptors(func(ctx context.Context, _ *Call, next Next) error {
+					if goOn {
+						_ = next(ctx)
+					}
+					runtime.Goexit()
+					return nil
+				}), ending(lost()))
+			}()
+			<-over
+			end := in.ended(t)
+			require.Equal(t, stream.Internal, end.Status.Code)
+			require.Equal(t, "an interceptor has ended its goroutine", end.Status.Message)
 		})
 	}
 }
