@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -148,6 +149,10 @@ func TestInterceptorsEndCalls(t *testing.T) {
 			_ = next(ctx)
 			panic("secret")
 		}, codes.Internal, "internal error"},
+		"exit": {func(context.Context, *intercept.Call, intercept.Next) error {
+			runtime.Goexit()
+			return nil
+		}, codes.Internal, "has ended its goroutine"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onTransports(t, func(t *testing.T, transport string) {
