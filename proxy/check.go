@@ -23,11 +23,20 @@ import (
 // for addresses that it cannot listen on: what New refuses, and files that cannot be
 // used. It opens no connections, writes nothing and leaves nothing running.
 func Check(cfg *conf.Config, opts ...Option) error {
-	if _, err := Plan(cfg, opts...); err != nil {
+	o := newOptions(opts)
+	f, err := validate(cfg, o)
+	if err != nil {
 		return err
 	}
-	o := newOptions(opts)
-	return errors.Join(checkListeners(cfg), checkClusters(cfg, o), checkLinks(cfg), checkReports(cfg), checkGateway(cfg, o))
+	return errors.Join(checkListeners(cfg), checkClusters(cfg, o), checkLinks(cfg), checkReports(cfg), checkGateway(cfg, f))
+}
+
+// validate returns the filters of a configuration, and New's error if there is one.
+func validate(cfg *conf.Config, o *options) (filters, error) {
+	if err := o.toValidate(cfg).Validate(); err != nil {
+		return filters{}, err
+	}
+	return newFilters(cfg, o)
 }
 
 var silent = slog.New(slog.DiscardHandler)
@@ -109,13 +118,9 @@ func writable(path string) error {
 
 // checkGateway checks the google.api.http options of the schemas that are files: those
 // that backends tell are not known yet.
-func checkGateway(cfg *conf.Config, o *options) error {
+func checkGateway(cfg *conf.Config, f filters) error {
 	if cfg.HTTP == nil || cfg.HTTP.Gateway == nil {
 		return nil
-	}
-	f, err := newFilters(cfg, o)
-	if err != nil {
-		return err
 	}
 	g := gateway.New(gatewayOf(cfg.HTTP.Gateway, &cfg.HTTP.Listeners[0]))
 	return at("http.gateway", g.Use(f.dynamic.services()))

@@ -35,10 +35,7 @@ type MethodPlan struct {
 // connections. The errors are New's.
 func Plan(cfg *conf.Config, opts ...Option) ([]MethodPlan, error) {
 	o := newOptions(opts)
-	if err := o.toValidate(cfg).Validate(); err != nil {
-		return nil, err
-	}
-	f, err := newFilters(cfg, o)
+	f, err := validate(cfg, o)
 	if err != nil {
 		return nil, err
 	}
