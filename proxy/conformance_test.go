@@ -27,6 +27,7 @@ type way struct {
 	prepare   func(*proxy.Proxy) // nil for nothing
 	filters   []proxy.Option     // for mode: struct, nil for mode: frame
 	around    []proxy.Option     // what is around calls, nil for nothing
+	links     bool               // there are interceptors among that
 	brief     bool               // the suite with the ends of grpc-go will do, as it differs little from another way
 	opts      handlertest.Options
 }
@@ -40,8 +41,8 @@ var ways = map[string]way{
 	// What is around calls, with nothing but guards and observers, and with
 	// interceptors.
 	"native, guarded":     {transport: conf.TransportNative, around: guarded, brief: true},
-	"native, intercepted": {transport: conf.TransportNative, around: intercepted, brief: true},
-	"struct, intercepted": {transport: conf.TransportNative, around: intercepted, filters: structOptions(filter.Forward), brief: true},
+	"native, intercepted": {transport: conf.TransportNative, around: intercepted, links: true, brief: true},
+	"struct, intercepted": {transport: conf.TransportNative, around: intercepted, links: true, filters: structOptions(filter.Forward), brief: true},
 	"kitex":               {transport: conf.TransportKitex, opts: notOnKitex},
 	"struct":              {transport: conf.TransportNative, filters: structOptions(filter.Forward)},
 	"struct, changed":     {transport: conf.TransportNative, filters: structOptions(filter.Changed)},
@@ -79,10 +80,21 @@ func (watchful) Message(*intercept.Call, intercept.Message)       { /* looks on 
 func (watchful) BeginConn(c *intercept.Conn)                      { c.SetContext(context.WithoutCancel(c.Context())) }
 func (watchful) EndConn(*intercept.Conn)                          { /* looks on */ }
 
+// onStreams tells whether calls take the blocking streams of our own transport.
+func (w way) onStreams() bool {
+	return w.transport == conf.TransportNative && (w.prepare != nil || w.filters != nil || w.links)
+}
+
 // target puts a proxy of its own before each backend.
 func (w way) target(t *testing.T, backend string) string {
 	cfg, err := conf.Simple("127.0.0.1:0", backend)
 	require.NoError(t, err)
+	return serveWay(t, w.proxy(t, cfg))
+}
+
+// proxy returns a proxy that is this way from now on.
+func (w way) proxy(t *testing.T, cfg *conf.Config) *proxy.Proxy {
+	t.Helper()
 	cfg.Transport = w.transport
 	if w.filters != nil {
 		cfg.Default.Mode = conf.ModeStruct
@@ -94,7 +106,7 @@ func (w way) target(t *testing.T, backend string) string {
 	if w.prepare != nil {
 		w.prepare(p)
 	}
-	return serveWay(t, p)
+	return p
 }
 
 // serveWay runs the proxy of a way until the test ends, and returns its address.
