@@ -109,14 +109,24 @@ task_fmt() {
   own_files | xargs "${formatter[@]}" -l -w
 }
 
-# task_fuzz needs a run for each target: go test takes one at a time.
+# task_fuzz builds the fuzz targets of each package once, and runs them one by one, as
+# go test -fuzz would: a package's values that have been of interest are kept with Go's.
 task_fuzz() {
-  local file target found=0
-  while IFS=: read -r file target; do
-    found=1
-    show go test -run '^$' -fuzz "^${target#func }\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 100x "$@" "$(dirname "$file")"
-  done < <(grep -rEo --include='*_test.go' --exclude-dir=bench --exclude-dir=.ci '^func Fuzz[A-Za-z0-9_]*' . | sort)
-  if [ "$found" -eq 0 ]; then say "there are no fuzz targets"; fi
+  local folder target program known
+  program=$(mktemp)
+  known=$(go env GOCACHE)/fuzz/$module
+  while read -r folder; do
+    show go test -c -fuzz . -o "$program" "$@" "./$folder"
+    while IFS= read -r target; do
+      (
+        cd "$folder"
+        say "$folder: $target"
+        "$program" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "${FUZZTIME:-10s}" -test.fuzzminimizetime 100x \
+          -test.fuzzcachedir "$known/$folder"
+      )
+    done < <(grep -Eoh '^func Fuzz[A-Za-z0-9_]*' "$folder"/*_test.go | cut -c 6- | sort)
+  done < <(grep -rl --include='*_test.go' --exclude-dir=bench --exclude-dir=.ci '^func Fuzz' . | xargs -n 1 dirname | cut -c 3- | sort -u)
+  rm -f "$program"
 }
 
 task_h2spec() {

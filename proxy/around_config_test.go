@@ -344,19 +344,23 @@ func TestRateLimitSaysWhenToTryAgain(t *testing.T) {
 func TestConcurrencyLimitCountsCallsUnderWay(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
 		e := edge{transport: transport, around: "busy", rest: "interceptors: {busy: {concurrency_limit: {calls: 1}}}\n" + toMain}.start(t)
+		// A client may have the end of its call before that is counted out.
+		answered := func() bool { return e.call(e.safe(), faultMethod, nil).code == codes.OK }
 		for range 3 {
+			e.settles()
 			open := e.stream()
 			exchangeOn(t, open, "x")
 			requireFailure(t, e.call(e.safe(), faultMethod, nil), codes.ResourceExhausted, stream.RateLimited)
 			endOn(t, open)
-			requireOK(t, e.call(e.safe(), faultMethod, []byte("x")), []byte("x"))
+			require.Eventually(t, answered, faultSafety, time.Millisecond)
 		}
+		e.settles()
 		ctx, cancel := context.WithCancel(e.safe())
 		s, err := e.client.NewStream(ctx, bidi, faultMethod)
 		require.NoError(t, err)
 		exchangeOn(t, s, "x")
 		cancel()
-		require.Eventually(t, func() bool { return e.call(e.safe(), faultMethod, nil).code == codes.OK }, faultSafety, time.Millisecond)
+		require.Eventually(t, answered, faultSafety, time.Millisecond)
 	})
 }
 
@@ -520,6 +524,10 @@ func (h *holding) intercept(ctx context.Context, c *intercept.Call, next interce
 	}
 }
 
+// arrivalTime is a deadline that a call gets to the proxy before, also on a machine that
+// has much to do.
+const arrivalTime = 500 * time.Millisecond
+
 // callHeld makes a call, and returns once the interceptor holds it.
 func (f *faultProxy) callHeld(ctx context.Context, h *holding) <-chan callResult {
 	result := make(chan callResult, 1)
@@ -538,7 +546,7 @@ func TestClientsThatGoAwayReleaseInterceptors(t *testing.T) {
 		require.Error(t, <-h.ended)
 		require.Equal(t, codes.Canceled, (<-result).code)
 
-		ctx, cancel = context.WithTimeout(f.safe(), 50*time.Millisecond)
+		ctx, cancel = context.WithTimeout(f.safe(), arrivalTime)
 		defer cancel()
 		result = f.callHeld(ctx, h)
 		require.Error(t, <-h.ended)

@@ -142,7 +142,7 @@ func TestPoolShutdown(t *testing.T) {
 		pool.Shutdown(ended())
 		requireStatus(t, <-call, codes.Unavailable, "shutting down")
 		<-at.Done()
-		require.Zero(t, pool.Stats())
+		require.Eventually(t, func() bool { return pool.Stats() == proxy.PoolStats{} }, directedSafety, time.Millisecond)
 		_, _, err := client.call(directedContext(t), directedMethod)
 		requireStatus(t, err, codes.Unavailable, "shutting down")
 	})

@@ -267,7 +267,7 @@ func TestDirectorMayBlock(t *testing.T) {
 			require.Error(t, <-ended) // of which kind is up to the transport
 		})
 		t.Run("deadline", func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(directedContext(t), 50*time.Millisecond)
+			ctx, cancel := context.WithTimeout(directedContext(t), arrivalTime)
 			defer cancel()
 			call := client.start(ctx, directedMethod)
 			<-begun

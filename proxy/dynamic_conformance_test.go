@@ -49,16 +49,27 @@ var dynamicWays = map[string]dynamicWay{
 
 func TestDynamicConformance(t *testing.T) {
 	quietKitex()
+	interop := handlertest.NewInterop(t)
 	for name, way := range dynamicWays {
 		t.Run(name, func(t *testing.T) {
+			if way.transport == conf.TransportNative {
+				t.Parallel() // as in TestConformance
+			}
 			if !way.changed && !way.reflected { // these do not concern its messages
 				t.Run("grpc-go", func(t *testing.T) { handlertest.Suite(t, way.target, way.opts) })
 			}
-			if !way.reflected {
-				t.Run("Kitex", func(t *testing.T) { handlertest.SuiteKitex(t, way.target, handlertest.Options{}) })
-			}
-			t.Run("Interop", func(t *testing.T) { handlertest.Interop(t, way.target, handlertest.Options{}) })
+			t.Run("Interop", func(t *testing.T) { interop.Suite(t, way.target, handlertest.Options{}) })
 		})
+	}
+}
+
+func TestDynamicKitexConformance(t *testing.T) {
+	quietKitex()
+	for name, way := range dynamicWays {
+		if way.reflected {
+			continue
+		}
+		t.Run(name, func(t *testing.T) { handlertest.SuiteKitex(t, way.target, handlertest.Options{}) })
 	}
 }
 

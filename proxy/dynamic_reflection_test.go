@@ -102,13 +102,25 @@ func note(number protowire.Number, text string) []byte {
 const shoutNotes = `- {name: shout, on: request, set: {text: 'message.text + "!"'}}`
 
 // startReflected runs a proxy with rules for the service of noteFile, whose types
-// a backend tells.
+// a backend tells, and which the start waits for.
 func startReflected(t testing.TB, main, types string, refresh time.Duration, rules string) *dynamicSetup {
+	t.Helper()
+	return startReflectedWithin(t, faultSafety, main, types, refresh, rules)
+}
+
+// startUnreflected is startReflected for types that do not come, or not at first: the
+// start soon goes on without them.
+func startUnreflected(t testing.TB, main, types string, refresh time.Duration, rules string) *dynamicSetup {
+	t.Helper()
+	return startReflectedWithin(t, 200*time.Millisecond, main, types, refresh, rules)
+}
+
+func startReflectedWithin(t testing.TB, wait time.Duration, main, types string, refresh time.Duration, rules string) *dynamicSetup {
 	t.Helper()
 	d := &dynamicSetup{log: new(logBuffer)}
 	cfg := dynamicConfig(t, main, types, "schemas: {notes: {reflection: {cluster: other, refresh: "+refresh.String()+"}}}\nroutes:\n"+
 		routeOf("service: notes.v1.Notes", "notes", rules))
-	cfg.Timeouts.Connect = conf.Duration(200 * time.Millisecond) // what the start waits for a schema, too
+	cfg.Timeouts.Connect = conf.Duration(wait) // what the start waits for a schema, too
 	d.faultProxy = startFaultProxy(t, cfg, proxy.WithLogger(d.log.logger()))
 	return d
 }
@@ -159,7 +171,7 @@ func TestDynamicReflectionComesLater(t *testing.T) {
 	require.NoError(t, err)
 	address := ln.Addr().String()
 	require.NoError(t, ln.Close())
-	d := startReflected(t, backend.addr, address, 0, shoutNotes+"\n- {name: end, on: end, metadata: {set: {a: '\"b\"'}}}")
+	d := startUnreflected(t, backend.addr, address, 0, shoutNotes+"\n- {name: end, on: end, metadata: {set: {a: '\"b\"'}}}")
 	for range 3 {
 		o := d.invokeRaw(t, "/notes.v1.Notes/Say", nil, [][]byte{note(1, "secret")})
 		requireFailure(t, o.callResult, codes.Unavailable, stream.Rejected, `"notes"`, `"other"`)
@@ -289,7 +301,7 @@ message Memo { string text = 2; }`)
 func TestDynamicReflectionThatNeverFits(t *testing.T) {
 	ts := newTypes(t, noteFile("other_name", "1"))
 	backend := startWitness(t, "main", ts.v1)
-	d := startReflected(t, backend.addr, backend.addr, 0, shoutNotes)
+	d := startUnreflected(t, backend.addr, backend.addr, 0, shoutNotes)
 	require.Equal(t, "Unavailable", d.said(t, "hello"))
 	require.Contains(t, d.log.String(), "calls whose rules need it are answered with UNAVAILABLE for now")
 	require.Contains(t, d.log.String(), "routes[0].rules[0].set.text")
@@ -299,7 +311,7 @@ func TestDynamicReflectionThatNeverFits(t *testing.T) {
 
 func TestDynamicReflectionOfABackendWithoutIt(t *testing.T) {
 	main, types := startWitness(t, "main"), startWitness(t, "types")
-	d := startReflected(t, main.addr, types.addr, 0, shoutNotes)
+	d := startUnreflected(t, main.addr, types.addr, 0, shoutNotes)
 	require.Equal(t, "Unavailable", d.said(t, "hello"))
 	require.Contains(t, d.log.String(), "the backend has no server reflection, neither v1 nor v1alpha")
 	main.unasked(t)
@@ -432,7 +444,7 @@ func TestDynamicReflectionOfTooManyMethods(t *testing.T) {
 	}
 	ts := newTypes(t, notesWith(200))
 	backend := startWitness(t, "main", ts.v1)
-	d := startReflected(t, backend.addr, backend.addr, time.Second, rules.String())
+	d := startUnreflected(t, backend.addr, backend.addr, time.Second, rules.String())
 	require.Equal(t, "Unavailable", d.said(t, "hello"))
 	require.Contains(t, d.log.String(), "routes[0].rules: are for too many methods: 10100 filters would be made of them")
 	ts.become(t, noteFile("text", "1"))
@@ -446,7 +458,7 @@ func TestDynamicReflectionEndsWhileFiltersAreMade(t *testing.T) {
 	for i := range 50 { // so that it takes minutes
 		values = append(values, fmt.Sprintf(`x%d: 'message.text.substring(%d) + "x"'`, i, i))
 	}
-	d := startReflected(t, backend.addr, backend.addr, time.Second,
+	d := startUnreflected(t, backend.addr, backend.addr, time.Second,
 		"- {name: slow, on: request, metadata: {set: {"+strings.Join(values, ", ")+"}}}")
 	require.Eventually(t, func() bool {
 		stacks := make([]byte, 1<<20)
@@ -468,14 +480,14 @@ func TestDynamicReflectionLeavesNothing(t *testing.T) {
 	})
 	t.Run("while it never comes", func(t *testing.T) {
 		backend := startWitness(t, "main")
-		d := startReflected(t, backend.addr, freeAddress(t), 0, shoutNotes)
+		d := startUnreflected(t, backend.addr, freeAddress(t), 0, shoutNotes)
 		require.NoError(t, d.stop())
 	})
 	t.Run("while a backend hangs", func(t *testing.T) {
 		hanging := startWitness(t, "hanging", func(s *grpc.Server) {
 			reflectionv1.RegisterServerReflectionServer(s, hangingReflection{})
 		})
-		d := startReflected(t, hanging.addr, hanging.addr, 0, shoutNotes)
+		d := startUnreflected(t, hanging.addr, hanging.addr, 0, shoutNotes)
 		require.Equal(t, "Unavailable", d.said(t, "hello"))
 		require.NoError(t, d.stop())
 	})

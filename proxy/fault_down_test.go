@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"context"
 	"io"
 	"net"
 	"testing"
@@ -21,14 +20,13 @@ import (
 
 func TestFaultBackendDown(t *testing.T) {
 	addr := freeAddress(t)
-	f := startFaultProxy(t, faultConfig(addr))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
+	cfg := faultConfig(addr)
+	cfg.Timeouts.Connect = conf.Duration(time.Hour)
+	f := startFaultProxy(t, cfg)
 	// The second call finds the proxy with a failure it remembers.
 	for range 2 {
-		r := f.call(ctx, faultMethod, nil)
+		r := f.call(f.safe(), faultMethod, nil) // a refused connection is known at once, whatever the times
 		requireFailure(t, r, codes.Unavailable, stream.BackendUnreachable, "default", addr)
-		assert.Less(t, r.took, 2*time.Second, "a refused connection is known at once, whatever the deadline")
 	}
 	f.lives()
 }
@@ -40,12 +38,9 @@ func TestFaultBackendNeverSpeaks(t *testing.T) {
 	cfg := faultConfig(silent.Addr())
 	cfg.Timeouts.Connect = conf.Duration(200 * time.Millisecond)
 	f := startFaultProxy(t, cfg)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	r := f.call(ctx, faultMethod, nil)
+	r := f.call(f.safe(), faultMethod, nil)
 	requireFailure(t, r, codes.Unavailable, stream.BackendUnreachable, "default", silent.Addr())
 	assert.GreaterOrEqual(t, r.took, 200*time.Millisecond, "timeouts.connect is waited for")
-	assert.Less(t, r.took, 3*time.Second, "and little more")
 	f.lives()
 }
 
@@ -84,7 +79,7 @@ func TestFaultBackendComesBack(t *testing.T) {
 		r = f.rawCall(client, faultMethod, nil)
 		assert.Equal(t, codes.Unavailable, r.code, r.message)
 		return r.reason == string(stream.BackendUnreachable)
-	}, 5*time.Second, time.Millisecond)
+	}, faultSafety, time.Millisecond)
 	requireFailure(t, r, codes.Unavailable, stream.BackendUnreachable, "default", first.Addr())
 
 	second, err := rawh2.Listen(first.Addr(), rawh2.Options{}, echoRaw)
@@ -92,7 +87,7 @@ func TestFaultBackendComesBack(t *testing.T) {
 	defer second.Close()
 	require.Eventually(t, func() bool {
 		return f.rawCall(client, faultMethod, []byte("hello")).code == codes.OK
-	}, 5*time.Second, 20*time.Millisecond, "a backend that is back is used again")
+	}, faultSafety, 20*time.Millisecond, "a backend that is back is used again")
 	f.lives()
 }
 

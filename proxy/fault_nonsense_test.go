@@ -250,7 +250,6 @@ func TestFaultNonsenseFromBackend(t *testing.T) {
 						assert.Equal(t, string(c.reason), r.reason, "message %q", r.message)
 						assert.Contains(t, r.message, backend.Addr())
 					}
-					assert.Less(t, r.took, 5*time.Second)
 					requireHeapGrowth(t, before)
 					f.lives()
 					other.echoes(t)
@@ -310,7 +309,7 @@ func (f *faultProxy) answersAgain() {
 	require.Eventually(f.t, func() bool {
 		last = f.call(f.safe(), faultMethod, []byte("and now?"))
 		return last.code == codes.OK
-	}, 5*time.Second, 20*time.Millisecond, "the cluster is of use again; last: %+v", &last)
+	}, faultSafety, 20*time.Millisecond, "the cluster is of use again; last: %+v", &last)
 	f.settles()
 }
 

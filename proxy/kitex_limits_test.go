@@ -14,7 +14,6 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
-	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 // What the proxy does not change, and what it keeps to one call, where Kitex's
@@ -47,12 +46,15 @@ func TestKitexLimits(t *testing.T) {
 		for group, claims := range groups {
 			for _, c := range claims {
 				t.Run(name+"/"+group+"/"+c.name, func(t *testing.T) {
+					if w.transport == conf.TransportNative {
+						t.Parallel() // as in TestConformance
+					}
 					f := startClaimProxy(t, c.script, w)
 					limit := ""
 					switch {
 					case w.transport == conf.TransportKitex:
 						limit = c.kitexLimit
-					case w.prepare != nil || w.filters != nil: // on the blocking streams
+					case w.onStreams():
 						limit = c.streamsLimit
 					}
 					problem := c.problem(f)
@@ -81,12 +83,7 @@ func startClaimProxy(t *testing.T, script func(*rawh2.Stream), w way) *claimProx
 	backend := startRaw(t, rawh2.Options{}, script)
 	cfg := faultConfig(backend.Addr())
 	cfg.Clusters["default"].Connections = 1
-	cfg.Transport = w.transport
-	p, err := proxy.New(cfg, proxy.WithLogger(w.logger()))
-	require.NoError(t, err)
-	if w.prepare != nil {
-		w.prepare(p)
-	}
+	p := w.proxy(t, cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &faultProxy{t: t, p: p, cancel: cancel, ran: make(chan error, 1)}
 	go func() { f.ran <- p.Run(ctx) }() // ends with stop

@@ -188,7 +188,7 @@ func TestStructFilterOfACallThatIsOver(t *testing.T) {
 					s := startStructAt(t, d, func(cfg *conf.Config) {
 						cfg.Timeouts.Shutdown = conf.Duration(time.Millisecond)
 						if name == "route timeout" {
-							cfg.Routes[0].Timeout = conf.Duration(50 * time.Millisecond)
+							cfg.Routes[0].Timeout = conf.Duration(arrivalTime / 2) // of many
 						}
 					}, g.filter(structKinds[3], direction), structChat.OnEnd(func(_ context.Context, _ *filter.Call, end *filter.End) { ends <- *end }))
 					ctx, cancel := context.WithCancel(s.safe())

@@ -17,7 +17,7 @@ func TestDirect(t *testing.T) { Suite(t, Direct, Options{}) }
 
 func TestDirectKitex(t *testing.T) { SuiteKitex(t, Direct, Options{}) }
 
-func TestDirectInterop(t *testing.T) { Interop(t, Direct, Options{}) }
+func TestDirectInterop(t *testing.T) { NewInterop(t).Suite(t, Direct, Options{}) }
 
 func TestSkip(t *testing.T) {
 	s := newSuite(t, Direct, Options{Skip: map[string]string{

@@ -38,27 +38,46 @@ var interopCases = []string{
 	"unimplemented_method", "unimplemented_service", "orca_per_rpc", "orca_oob", "rpc_soak", "channel_soak",
 }
 
-// Interop runs gRPC's official interoperability tests
+// Interop are gRPC's official interoperability tests
 // (https://github.com/grpc/grpc/blob/master/doc/interop-test-descriptions.md)
 // between the official server and client of grpc-go, as processes of their own.
-// Paths in opts are names of test cases, such as "orca_oob".
-func Interop(t *testing.T, through Target, opts Options) {
-	s := newSuite(t, through, opts)
-	dir := t.TempDir()
-	client := os.Getenv(interopClientEnv)
-	if client == "" {
-		client = build(t, dir, "github.com/kitexproxy/kitexproxy/handler/handlertest/interopclient")
+type Interop struct {
+	client, server string // programs
+	skip           string // why they cannot be built, "" if they are
+}
+
+// NewInterop builds the programs, for the tests of t and below it.
+func NewInterop(t *testing.T) *Interop {
+	t.Helper()
+	if _, err := exec.LookPath("go"); err != nil {
+		return &Interop{skip: "the interop programs are built with the go command, which is not here"}
 	}
-	backend := startInteropServer(t, build(t, dir, "google.golang.org/grpc/interop/server"))
+	dir := t.TempDir()
+	i := &Interop{client: os.Getenv(interopClientEnv), server: build(t, dir, "google.golang.org/grpc/interop/server")}
+	if i.client == "" {
+		i.client = build(t, dir, "github.com/kitexproxy/kitexproxy/handler/handlertest/interopclient")
+	}
+	return i
+}
+
+// Suite runs the tests, several at a time: all have one server, and each a client of its
+// own. Paths in opts are names of test cases, such as "orca_oob".
+func (i *Interop) Suite(t *testing.T, through Target, opts Options) {
+	if i.skip != "" {
+		t.Skip(i.skip)
+	}
+	s := newSuite(t, through, opts)
+	backend := startInteropServer(t, i.server)
 	host, port, err := net.SplitHostPort(through(t, backend))
 	require.NoError(t, err)
 	for _, name := range interopCases {
 		s.run(t, name, func(t *testing.T) {
+			t.Parallel() // the tests of load reports take seconds that they wait for
 			ctx := s.contextFor(t, interopTimeout)
 			var output []byte
 			var err error
 			for range 3 {
-				cmd := exec.CommandContext(ctx, client,
+				cmd := exec.CommandContext(ctx, i.client,
 					"-server_host="+host, "-server_port="+port, "-test_case="+name, "-service_config_json="+orcaPolicy,
 					// No claim is made on how fast a soak is.
 					"-soak_iterations=10", "-soak_per_iteration_max_acceptable_latency_ms=10000", "-soak_overall_timeout_seconds=50",
@@ -68,7 +87,7 @@ func Interop(t *testing.T, through Target, opts Options) {
 					break
 				}
 			}
-			require.NoError(t, err, "%s said:\n%s", filepath.Base(client), output)
+			require.NoError(t, err, "%s said:\n%s", filepath.Base(i.client), output)
 		})
 	}
 	s.checkSkips(t)
@@ -83,9 +102,7 @@ func overtaken(name string, output []byte) bool {
 
 // build builds a program of this module or one that it depends on.
 func build(t *testing.T, dir, pkg string) string {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("the interop programs are built with the go command, which is not here")
-	}
+	t.Helper()
 	program := filepath.Join(dir, filepath.Base(pkg))
 	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, pkg).CombinedOutput()
 	require.NoError(t, err, "go build %s:\n%s", pkg, output)

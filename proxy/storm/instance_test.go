@@ -2,6 +2,7 @@ package storm_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,8 +36,9 @@ type instance struct {
 	server           *grpc.Server
 	served           chan error
 
-	slow   atomic.Bool // it takes its time for each message
-	killed atomic.Bool // set before it is
+	slow   atomic.Bool  // it takes its time for each message
+	killed atomic.Bool  // set before it is
+	calls  atomic.Int64 // under way
 }
 
 // slowness is what a slow instance takes for a message.
@@ -119,6 +121,15 @@ func (f *fleet) kill(in *instance) {
 	<-in.served
 }
 
+// awaitCall waits until an instance has a call under way, or for a while at most: it may
+// be in no use.
+func (in *instance) awaitCall(ctx context.Context, atMost time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	for in.calls.Load() == 0 && rest(ctx, time.Millisecond) {
+	}
+}
+
 // stop has an instance drain, which is with GOAWAY.
 func (f *fleet) stop(in *instance) {
 	f.take(in)
@@ -165,6 +176,8 @@ func (f *fleet) namesKilled(message string) bool {
 
 // serve is the echo service.
 func (in *instance) serve(_ any, ss grpc.ServerStream) error {
+	in.calls.Add(1)
+	defer in.calls.Add(-1)
 	md, _ := metadata.FromIncomingContext(ss.Context())
 	in.fleet.note(strings.Join(md.Get(callKey), ""), in)
 	method, _ := grpc.MethodFromServerStream(ss)

@@ -227,6 +227,7 @@ func (s *setup) happen(ctx context.Context, pause time.Duration) map[string]int 
 		case len(there) >= most && what == "added", len(there) <= fewest && what != "slow" && what != "added":
 			continue
 		case what == "killed":
+			in.awaitCall(ctx, 2*pause) // the end of an idle instance hits nobody
 			s.fleet.kill(in)
 			rest(ctx, pause/2) // discovery is not as fast
 		case what == "stopped":
