@@ -135,12 +135,21 @@ func isProtocol(name string) bool {
 
 // AppendHead appends a head that has the fields of md in place of those of the same keys.
 func AppendHead(all, head []hpack.HeaderField, md stream.Metadata) []hpack.HeaderField {
-	for _, f := range head {
-		if !slices.ContainsFunc(md, func(set stream.Field) bool { return set.Key == f.Name }) {
-			all = append(all, f)
+	for i := range head {
+		if !has(md, head[i].Name) {
+			all = append(all, head[i])
 		}
 	}
 	return appendMetadata(all, md)
+}
+
+func has(md stream.Metadata, key string) bool {
+	for i := range md {
+		if md[i].Key == key {
+			return true
+		}
+	}
+	return false
 }
 
 // ParseHeader reads the head of a response, but for ":status".

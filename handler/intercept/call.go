@@ -48,9 +48,9 @@ type Call struct {
 	responses stream.Metadata // added to the head of the response
 	onEnd     []func()
 	failure   *stream.Failure // of Failed; nil for none
-	end       *stream.Trailer // nil before the end
-	reason    stream.Reason
+	reason    stream.Reason   // of the end, as is what follows; not changed once there is end
 	took      time.Duration
+	end       atomic.Pointer[stream.Trailer] // nil before the end
 
 	first          Attempt // to have no allocation for the usual one
 	attempts       atomic.Int32
@@ -202,10 +202,10 @@ func (c *Call) OnEnd(f func()) {
 func (c *Call) keepForEnd(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.end == nil {
+	if c.end.Load() == nil {
 		c.onEnd = append(c.onEnd, f)
 	}
-	return c.end == nil
+	return c.end.Load() == nil
 }
 
 // OnMessage has f asked about each message that begins to cross, in either direction,
@@ -265,12 +265,11 @@ func (c *Call) Sent() Count { return c.sent.count() }
 
 // Outcome returns how the call has ended. It is set when observers are told of the end.
 func (c *Call) Outcome() Outcome {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.end == nil {
+	end := c.end.Load()
+	if end == nil {
 		return Outcome{}
 	}
-	return Outcome{Status: c.end.Status, Reason: c.reason, Took: c.took, Trailer: c.end.Metadata}
+	return Outcome{Status: end.Status, Reason: c.reason, Took: c.took, Trailer: end.Metadata}
 }
 
 // value is what an observer or a link keeps with a call.

@@ -184,10 +184,11 @@ func (c *Call) End(t *stream.Trailer) {
 func (c *Call) note(t *stream.Trailer) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.end != nil {
+	if c.end.Load() != nil {
 		return false
 	}
-	c.end, c.reason, c.took = t, stream.Reason(t.Metadata.Get(stream.ReasonKey)), time.Since(c.began)
+	c.reason, c.took = stream.Reason(t.Metadata.Get(stream.ReasonKey)), time.Since(c.began)
+	c.end.Store(t)
 	return true
 }
 

@@ -37,6 +37,7 @@ type calls struct {
 	mu    sync.RWMutex
 	known map[string]bool // methods that are counted by their names
 	paths map[path]*pathCounters
+	last  atomic.Pointer[pathCounters] // what was looked for last, as many calls in a row may have
 }
 
 // pathCounters are the figures of a path.
@@ -122,12 +123,18 @@ func pathOf(c *intercept.Call) path {
 
 // find returns the counters of a path, nil if nobody knows its method.
 func (s *calls) find(p path) *pathCounters {
+	if c := s.last.Load(); c != nil && c.path == p {
+		return c
+	}
 	s.mu.RLock()
 	counters := s.paths[p]
 	known := counters != nil || s.known[p.method]
 	s.mu.RUnlock()
 	if counters == nil && known {
-		return s.add(p)
+		counters = s.add(p)
+	}
+	if counters != nil {
+		s.last.Store(counters)
 	}
 	return counters
 }
