@@ -158,7 +158,9 @@ func FuzzLine(f *testing.F) {
 		for _, format := range []string{JSON, Text} {
 			var b bytes.Buffer
 			keys := []key{{name: "x-tenant"}}
-			newLines(format, keys, &b).call(newRecord(c, &o, keys))
+			var r record
+			r.fill(c, &o, keys)
+			newLines(format, keys, &b).call(&r)
 			line, complete := strings.CutSuffix(b.String(), "\n")
 			require.True(t, complete)
 			require.True(t, utf8.ValidString(line))

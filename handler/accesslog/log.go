@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,7 @@ type Log struct {
 	done    chan struct{} // closed when the writer has ended
 
 	mu     sync.Mutex
-	queue  []*record
+	queue  []record // what its memory has behind its end is empty
 	closed bool
 
 	dropped atomic.Int64
@@ -70,10 +71,16 @@ func (l *Log) End(c *intercept.Call) {
 	if !l.wants(&outcome) {
 		return
 	}
-	r := newRecord(c, &outcome, l.keys)
-	if !l.enqueue(r) {
+	n, ok := l.enqueue(c, &outcome)
+	if !ok {
 		l.dropped.Add(1)
-		r.free()
+		return
+	}
+	if n == 0 {
+		signal(l.some)
+	}
+	if n == l.buffer/2 {
+		signal(l.many)
 	}
 }
 
@@ -87,23 +94,18 @@ func (l *Log) wants(o *intercept.Outcome) bool {
 	}
 }
 
-// enqueue reports whether there was room.
-func (l *Log) enqueue(r *record) bool {
+// enqueue adds a call's line to the queue, where n are before it. It reports false if there
+// was no room.
+func (l *Log) enqueue(c *intercept.Call, o *intercept.Outcome) (n int, ok bool) {
 	l.mu.Lock()
-	n := len(l.queue)
+	defer l.mu.Unlock()
+	n = len(l.queue)
 	if n >= l.buffer || l.closed {
-		l.mu.Unlock()
-		return false
+		return n, false
 	}
-	l.queue = append(l.queue, r)
-	l.mu.Unlock()
-	if n == 0 {
-		signal(l.some)
-	}
-	if n == l.buffer/2 {
-		signal(l.many)
-	}
-	return true
+	l.queue = slices.Grow(l.queue, 1)[:n+1]
+	l.queue[n].fill(c, o, l.keys)
+	return n, true
 }
 
 // signal leaves a token, unless there is one.
@@ -119,7 +121,7 @@ func (l *Log) write(w *writer) {
 	defer close(l.done)
 	wait := time.NewTimer(gatherTime)
 	defer wait.Stop()
-	var spare []*record
+	var spare []record
 	for closing := false; !closing; {
 		select {
 		case <-l.some:
@@ -150,7 +152,7 @@ func (l *Log) gather(wait *time.Timer) (closing bool) {
 }
 
 // take returns what is queued, and has the queue go on in the memory of spare.
-func (l *Log) take(spare []*record) []*record {
+func (l *Log) take(spare []record) []record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	batch := l.queue

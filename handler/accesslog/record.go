@@ -3,7 +3,6 @@ package accesslog
 import (
 	"net"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -32,18 +31,15 @@ type record struct {
 	metadata             []string // a value for each key, "" for none
 }
 
-var records = sync.Pool{New: func() any { return new(record) }}
-
-// free lets r be used again.
-func (r *record) free() {
+// empty lets r be used again.
+func (r *record) empty() {
 	clear(r.metadata)
 	*r = record{metadata: r.metadata[:0]}
-	records.Put(r)
 }
 
-// newRecord copies what the line of a call needs.
-func newRecord(c *intercept.Call, o *intercept.Outcome, keys []key) *record {
-	r, req, known := records.Get().(*record), c.Request(), c.Known()
+// fill copies what the line of a call needs. The record is a new one, or empty.
+func (r *record) fill(c *intercept.Call, o *intercept.Outcome, keys []key) {
+	req, known := c.Request(), c.Known()
 	r.beginning = beginning{
 		method: cut(req.Method), route: known.Route, cluster: known.Cluster, mode: known.Mode,
 		listener: c.Listener(), authority: cut(req.Authority), userAgent: cut(req.Metadata.Get("user-agent")),
@@ -57,7 +53,6 @@ func newRecord(c *intercept.Call, o *intercept.Outcome, keys []key) *record {
 	for _, k := range keys {
 		r.metadata = append(r.metadata, k.valueIn(req.Metadata))
 	}
-	return r
 }
 
 // valueIn returns the key's value in md, "" for none, and all of them if there are

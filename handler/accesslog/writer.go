@@ -30,18 +30,17 @@ func newWriter(format string, keys []key, out *output, dropped *atomic.Int64) *w
 	return &writer{lines: newLines(format, keys, buf), buf: buf, output: out, dropped: dropped}
 }
 
-// write writes the lines of a batch, and frees its records.
-func (w *writer) write(batch []*record) {
+// write writes the lines of a batch, and empties its records.
+func (w *writer) write(batch []record) {
 	if w.output.refresh() {
 		w.torn = false
 	}
 	if time.Since(w.toldAt) >= tellInterval {
 		w.tell()
 	}
-	for i, r := range batch {
-		w.lines.call(r)
-		r.free()
-		batch[i] = nil
+	for i := range batch {
+		w.lines.call(&batch[i])
+		batch[i].empty()
 		if w.buf.Len() >= maxWrite {
 			w.dropped.Add(w.flush())
 		}
