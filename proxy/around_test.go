@@ -3,9 +3,9 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
-	"runtime"
 	"sync"
 	"testing"
 	"time"

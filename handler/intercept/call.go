@@ -27,11 +27,10 @@ type Call struct {
 	began time.Time
 	watch *Observers // nil for none
 
-	header    metadata.Metadata // for the backend
-	trailer   metadata.Metadata // of the response
-	onMessage []func(filter.Direction) error
-	ctx       context.Context // what observers have made of the connection's; nil for none
-	broken    error           // how the call ends because an observer has panicked as it began; nil for not at all
+	header  metadata.Metadata // for the backend
+	trailer metadata.Metadata // of the response
+	ctx     context.Context   // what observers have made of the connection's; nil for none
+	broken  error             // how the call ends because an observer has panicked as it began; nil for not at all
 
 	// What becomes known on the way. A call that is ended from elsewhere is told of while
 	// an interceptor may still be at work.
@@ -44,11 +43,9 @@ type Call struct {
 	requestID string
 	traceID   string
 	values    []value
-	few       [2]value        // what values begin with, to have no allocation for them
-	responses stream.Metadata // added to the head of the response
-	onEnd     []func()
-	failure   *stream.Failure // of Failed; nil for none
-	reason    stream.Reason   // of the end, as is what follows; not changed once there is end
+	few       [2]value               // what values begin with, to have no allocation for them
+	extras    atomic.Pointer[extras] // nil for none; see extra
+	reason    stream.Reason          // of the end, as is what follows; not changed once there is end
 	took      time.Duration
 	end       atomic.Pointer[stream.Trailer] // nil before the end
 
@@ -56,6 +53,34 @@ type Call struct {
 	attempts       atomic.Int32
 	changing       bool // header has been begun
 	received, sent counter
+}
+
+// extras are what few calls have: all others need no memory for it.
+type extras struct {
+	onMessage []func(filter.Direction) error
+	// What follows is guarded by the call's mu.
+	responses stream.Metadata // added to the head of the response
+	onEnd     []func()
+	failure   *stream.Failure // of Failed; nil for none
+}
+
+// none is the extras of a call that has none. It is not changed.
+var none extras
+
+// extra returns the extras, to be read.
+func (c *Call) extra() *extras {
+	if e := c.extras.Load(); e != nil {
+		return e
+	}
+	return &none
+}
+
+// makeExtra returns the extras, to be changed. It needs mu.
+func (c *Call) makeExtra() *extras {
+	if c.extras.Load() == nil {
+		c.extras.Store(new(extras))
+	}
+	return c.extras.Load()
 }
 
 // Info is what is known of a call as it begins.
@@ -150,10 +175,11 @@ func (c *Call) Header() *metadata.Metadata {
 func (c *Call) AddResponseHeader(key string, values ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	e := c.makeExtra()
 	var m metadata.Metadata
-	m.Begin(c.responses)
+	m.Begin(e.responses)
 	err := m.Add(key, values...)
-	c.responses = m.Fields()
+	e.responses = m.Fields()
 	return err
 }
 
@@ -203,7 +229,8 @@ func (c *Call) keepForEnd(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.end.Load() == nil {
-		c.onEnd = append(c.onEnd, f)
+		e := c.makeExtra()
+		e.onEnd = append(e.onEnd, f)
 	}
 	return c.end.Load() == nil
 }
@@ -211,7 +238,12 @@ func (c *Call) keepForEnd(f func()) bool {
 // OnMessage has f asked about each message that begins to cross, in either direction,
 // concurrently for the two: f must not block. An error ends the call as a Guard's does.
 // It is for links.
-func (c *Call) OnMessage(f func(d filter.Direction) error) { c.onMessage = append(c.onMessage, f) }
+func (c *Call) OnMessage(f func(d filter.Direction) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.makeExtra()
+	e.onMessage = append(e.onMessage, f)
+}
 
 // Route names the route that the call takes, "" before it is known, and if none does.
 func (c *Call) Route() string { return c.text(&c.route) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -189,3 +190,10 @@ func (trouble) BeginAttempt(*Call, *Attempt)          { panic("secret") }
 func (trouble) EndAttempt(*Call, *Attempt)            { panic("secret") }
 func (trouble) ResponseHeader(*Call, stream.Metadata) { panic("secret") }
 func (trouble) Message(*Call, Message)                { panic("secret") }
+
+// Calls that something is around are made for every call of a client. The next size that
+// memory comes in is a sixth more.
+func TestCallsFitTheirMemory(t *testing.T) {
+	const header = 8 // of Go's allocator, for what is larger than 512 bytes and has pointers
+	require.LessOrEqual(t, unsafe.Sizeof(Call{})+header, uintptr(704))
+}

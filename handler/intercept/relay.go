@@ -61,7 +61,7 @@ func (c *Call) ResponseHeader() stream.Metadata {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clip(c.responses)
+	return slices.Clip(c.extra().responses)
 }
 
 // Routed notes where the call goes.
@@ -122,7 +122,7 @@ func (c *Call) WantsHeader() bool { return c != nil && c.watch != nil && len(c.w
 
 // WantsMessages reports whether anybody is to be told of single messages.
 func (c *Call) WantsMessages() bool {
-	return c != nil && (len(c.onMessage) > 0 || c.watch != nil && len(c.watch.messages) > 0)
+	return c != nil && (len(c.extra().onMessage) > 0 || c.watch != nil && len(c.watch.messages) > 0)
 }
 
 // Message tells of a message that has begun to cross. An error ends the call. It is for
@@ -136,7 +136,7 @@ func (c *Call) Message(m Message) error {
 			return err
 		}
 	}
-	for _, f := range c.onMessage {
+	for _, f := range c.extra().onMessage {
 		if err := c.askMessage(f, m.Direction); err != nil {
 			return err
 		}
@@ -176,7 +176,7 @@ func (c *Call) End(t *stream.Trailer) {
 			_ = c.safely("an observer", func() { o.End(c) })
 		}
 	}
-	for _, f := range slices.Backward(c.onEnd) { // to which nothing is added any more
+	for _, f := range slices.Backward(c.extra().onEnd) { // to which nothing is added any more
 		_ = c.safely("a function for the end of a call", f)
 	}
 }

@@ -36,7 +36,7 @@ func Run(ctx context.Context, c *Call, links []Link, last Next) error {
 func (c *Call) Failed(f *stream.Failure) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failure = f
+	c.makeExtra().failure = f
 }
 
 // brokenOff is the end of a call whose response has been broken off for no other reason.
@@ -83,7 +83,7 @@ func (r *runner) next(ctx context.Context) (err error) {
 func (c *Call) failed() *stream.Failure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.failure
+	return c.extra().failure
 }
 
 func (r *runner) begin() bool {
