@@ -72,8 +72,21 @@ func (c *call) tellEnd(t *stream.Trailer) {
 // tellAnswered is tellEnd for the fields of a backend's trailers.
 func (c *call) tellAnswered(fields []hpack.HeaderField) {
 	if c.around != nil {
-		c.tellEnd(h2grpc.ParseTrailer(fields))
+		c.tellEnd(trailerOf(fields))
 	}
+}
+
+// plainOK is the end of most calls.
+var plainOK = new(stream.Trailer)
+
+func trailerOf(fields []hpack.HeaderField) *stream.Trailer {
+	for i := range fields {
+		f := &fields[i]
+		if !(f.Name == "grpc-status" && f.Value == "0" || f.Name == "grpc-message" && f.Value == "") {
+			return h2grpc.ParseTrailer(fields)
+		}
+	}
+	return plainOK
 }
 
 // givenUp is the end of a call that nothing else has ended.

@@ -56,7 +56,7 @@ func (c *Call) ChangedHeader() (stream.Metadata, bool) {
 
 // ResponseHeader returns what links have added to the head of the response.
 func (c *Call) ResponseHeader() stream.Metadata {
-	if c == nil {
+	if c == nil || c.extra() == &none {
 		return nil
 	}
 	c.mu.Lock()

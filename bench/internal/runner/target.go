@@ -28,7 +28,7 @@ type Target struct {
 	Built bool
 	// Protocols are what it can be loaded in; nil is gRPC alone.
 	Protocols []scenario.Protocol
-	// Key is the API key that it asks callers for; empty if it does not.
+	// Key is the API key that callers send; empty for none.
 	Key string
 	// Version is a command line that prints the version first.
 	Version []string
@@ -55,6 +55,7 @@ var Targets = []Target{
 	{Name: "kitexproxy", Command: kitexproxy, Built: true},
 	{Name: "kitexproxy-kitex", Command: kitexproxyKitex, Built: true},
 	{Name: "routed", Command: routed, Built: true},
+	{Name: "keyed", Command: kitexproxy, Built: true, Key: apiKey},
 	{Name: "observed", Command: observed, Built: true, Key: apiKey},
 	{Name: "struct-read", Command: typed("read")},
 	{Name: "struct-change", Command: typed("change")},
@@ -131,7 +132,7 @@ func routed(p Proxy) ([]string, error) {
 // Others is as many as a file of routes has of each kind.
 func (Proxy) Others() []struct{} { return make([]struct{}, 2499) }
 
-// apiKey is what callers of observed send.
+// apiKey is what callers of observed send, and those of keyed.
 const apiKey = "bench-8d1f5b0e6c7a4d0f9a53e2b7c1d4f6a8"
 
 // KeyHash is what a file has of apiKey.
