@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,6 +239,35 @@ func TestHeaderTableSizeChanges(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "a-value", reply.Trailer.Get("a-name"))
 		}
+	}
+}
+
+// Fields that vary by call arrive whatever their length, also where the encoder has to
+// say first that its table has changed.
+func TestFieldsThatVaryByCall(t *testing.T) {
+	cfg := testConfig()
+	ears := begun(cfg)
+	client := rawClient(t, cfg, rawh2.Options{})
+	for i, n := range []int{0, 1, maxPlainValue, maxPlainValue + 1, 127, 128, 1000} {
+		st, err := client.NewStream(rawRequest(), true)
+		require.NoError(t, err)
+		e := await(t, ears, "the request")
+		value := strings.Repeat("0~", n)[:n]
+		head := append(slices.Clone(okHead), hpack.HeaderField{Name: "traceparent", Value: value},
+			hpack.HeaderField{Name: "endpoint-load-metrics-bin", Value: value, Sensitive: true}, hpack.HeaderField{Name: "a-name", Value: value})
+		require.NoError(t, e.s.WriteHeaders(head, false))
+		e.s.Conn().Flush()
+		require.NoError(t, client.SendSettings(http2.Setting{ID: http2.SettingHeaderTableSize, Val: uint32(1000 - i)}))
+		require.NoError(t, client.AwaitSettingsAck(context.Background(), i+1))
+		require.NoError(t, e.s.WriteTrailers([]hpack.HeaderField{{Name: "grpc-message", Value: value}, {Name: "grpc-status", Value: "0"}}))
+		e.s.Conn().Flush()
+		reply, err := st.AwaitReply(context.Background())
+		require.NoError(t, err)
+		for _, name := range []string{"traceparent", "endpoint-load-metrics-bin", "a-name"} {
+			require.Equal(t, []string{value}, reply.Header.Values(name))
+		}
+		require.Equal(t, []string{value}, reply.Trailer.Values("grpc-message"))
+		require.Equal(t, []string{"0"}, reply.Trailer.Values("grpc-status"))
 	}
 }
 

@@ -88,7 +88,12 @@ func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, last bool) {
 	c.block.Reset()
 	for i := range fields {
 		f := fields[i]
-		f.Sensitive = f.Sensitive || variesByCall(f.Name) || len(f.Value) > maxIndexedValue
+		varies := variesByCall(f.Name)
+		if varies && len(f.Value) <= maxPlainValue && i > 0 { // before the first, the encoder may have to say something
+			c.writePlain(&f)
+			continue
+		}
+		f.Sensitive = f.Sensitive || varies || len(f.Value) > maxIndexedValue
 		_ = c.enc.WriteField(f) // into a bytes.Buffer
 	}
 	kind, flags := http2.FrameHeaders, http2.Flags(0)
@@ -113,6 +118,22 @@ func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, last bool) {
 // maxIndexedValue is the longest value that is put into the peer's table, for
 // one long value pushes out many short ones.
 const maxIndexedValue = 256
+
+// maxPlainValue is the longest value of a field that varies by call that is not worth being
+// compressed. Its length, and that of any such name, fit a byte.
+const maxPlainValue = 64
+
+// writePlain adds a field to the block that is put into no table and not compressed, in a
+// tenth of the time: RFC 7541 section 6.2.2, and 6.2.3 for what is sensitive.
+func (c *Conn) writePlain(f *hpack.HeaderField) {
+	kind := byte(0)
+	if f.Sensitive {
+		kind = 0x10
+	}
+	b := append(c.block.AvailableBuffer(), kind, byte(len(f.Name)))
+	b = append(append(b, f.Name...), byte(len(f.Value)))
+	c.block.Write(append(b, f.Value...))
+}
 
 // variesByCall reports whether a field has another value in nearly every call,
 // so that it would only push others out of the peer's table.
