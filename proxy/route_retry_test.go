@@ -293,14 +293,16 @@ func TestRouteHedgingDoesNotWaitForConnections(t *testing.T) {
 	})
 }
 
+// The one that is killed has answered nothing: a call whose client has the head of an answer
+// cannot be sent again.
 func TestRouteRetriesLoseNoCallOfAKilledBackend(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
-		staying, killed := startRouteBackend(t, echoes), startRouteBackend(t, echoes)
+		staying, killed := startRouteBackend(t, echoes), startRouteBackend(t, never)
 		f := startRoute(t, transport, retrying(func(r *conf.Retry) { r.BudgetPercent = 1000 }), staying, killed)
 		stopped := make(chan struct{})
 		go func() { // ends when the backend has been killed
 			defer close(stopped)
-			killed.await(t, 50)
+			killed.await(t, 8)
 			killed.server.Stop()
 		}()
 		assert.Empty(t, f.callMany(500, 16))
