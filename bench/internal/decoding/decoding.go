@@ -9,7 +9,6 @@ import (
 	"net"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -19,11 +18,7 @@ import (
 
 // Serve forwards every call that comes to listen over one connection to backend, until the process ends.
 func Serve(listen, backend string) error {
-	conn, err := grpc.NewClient("passthrough:///"+backend,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage), grpc.MaxCallSendMsgSize(wire.MaxMessage)),
-	)
+	conn, err := wire.NewClient(backend)
 	if err != nil {
 		return err
 	}

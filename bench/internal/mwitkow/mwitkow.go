@@ -7,21 +7,13 @@ import (
 
 	"github.com/mwitkow/grpc-proxy/proxy"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kitexproxy/kitexproxy/bench/internal/wire"
 )
 
 // Serve forwards every call that comes to listen over one connection to backend, until the process ends.
 func Serve(listen, backend string) error {
-	conn, err := grpc.NewClient("passthrough:///"+backend,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(
-			grpc.MaxCallRecvMsgSize(wire.MaxMessage),
-			grpc.MaxCallSendMsgSize(wire.MaxMessage),
-		),
-	)
+	conn, err := wire.NewClient(backend)
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kitexproxy/kitexproxy/bench/internal/wire"
 )
@@ -15,11 +13,7 @@ import (
 // Serve makes calls over one connection to backend of the requests that come to listen, until the process ends. The
 // multiplexer is as its documentation makes it, without options.
 func Serve(listen, backend string) error {
-	conn, err := grpc.NewClient("passthrough:///"+backend,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage), grpc.MaxCallSendMsgSize(wire.MaxMessage)),
-	)
+	conn, err := wire.NewClient(backend)
 	if err != nil {
 		return err
 	}

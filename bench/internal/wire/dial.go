@@ -13,19 +13,22 @@ import (
 // Dial makes one client connection to addr, in clear text and with grpc-go's own window sizes. A refused connection is
 // tried again soon: the runner dials servers that are still starting.
 func Dial(addr string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(),
+	return NewClient(addr,
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
 			MinConnectTimeout: 2 * time.Second,
 		}),
-		grpc.WithDefaultCallOptions(
-			grpc.ForceCodecV2(Codec{}),
-			grpc.MaxCallRecvMsgSize(MaxMessage),
-			grpc.MaxCallSendMsgSize(MaxMessage),
-		),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(Codec{})),
 	)
+}
+
+// NewClient is Dial with grpc-go's defaults, but for the size of messages.
+func NewClient(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
+	}, opts...)...)
 }
 
 // WithKey gives the calls of ctx an API key; "" is none.
