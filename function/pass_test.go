@@ -22,6 +22,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 )
 
 func TestHandlerNeedsAResolver(t *testing.T) {
@@ -574,11 +576,10 @@ func (timeoutError) Temporary() bool { return true }
 
 // TestRefusedConnection is for a socket's own errors.
 func TestRefusedConnection(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	gone := "http://" + loopback.Free(t)
 	for gatewayErrors, status := range map[bool]int{false: 500, true: 502} {
 		for _, accept := range []string{"*/*", "text/event-stream"} {
-			p := proxy(t, Options{Resolver: to(t, gone.URL), GatewayErrors: gatewayErrors})
+			p := proxy(t, Options{Resolver: to(t, gone), GatewayErrors: gatewayErrors})
 			r := request(t, "GET", p.URL+"/function/f", nil)
 			r.Header.Set("Accept", accept)
 			response, body := do(t, p, r)

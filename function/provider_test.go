@@ -16,6 +16,8 @@ import (
 	"github.com/openfaas/faas-provider/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 )
 
 // The tests in this file claim what those of faas-provider's proxy package do (v0.25.10,
@@ -66,8 +68,7 @@ func TestProviderMethods(t *testing.T) {
 }
 
 func TestProviderAnswersByItself(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	gone := "http://" + loopback.Free(t)
 	at := func(u url.URL, err error) resolve { return func(string) (url.URL, error) { return u, err } }
 	for _, c := range []struct {
 		claim    string
@@ -99,8 +100,8 @@ func TestProviderAnswersByItself(t *testing.T) {
 			500, "Failed to resolve service: foo.", "the resolver's URL has the host",
 		},
 		{
-			"so is a function that cannot be reached", "/function/foo/bar?secret=1", to(t, gone.URL),
-			500, "Can't reach service for: foo.", gone.URL + "/bar ",
+			"so is a function that cannot be reached", "/function/foo/bar?secret=1", to(t, gone),
+			500, "Can't reach service for: foo.", gone + "/bar ",
 		},
 	} {
 		t.Run(c.claim, func(t *testing.T) {

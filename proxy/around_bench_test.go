@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
@@ -25,7 +26,7 @@ func BenchmarkAround(b *testing.B) {
 		})},
 	} {
 		b.Run(name, func(b *testing.B) {
-			f := startFaultProxy(b, faultConfig(freeAddress(b)), opts...)
+			f := startFaultProxy(b, faultConfig(loopback.Free(b)), opts...)
 			message := make([]byte, 1024)
 			b.ReportAllocs()
 			for b.Loop() {

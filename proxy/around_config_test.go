@@ -28,6 +28,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
@@ -51,7 +52,7 @@ func TestEachListenerHasItsInterceptors(t *testing.T) {
 		cfg := faultConfig(b.addr)
 		cfg.Transport = transport
 		cfg.Listeners = []conf.Listener{
-			{Address: "127.0.0.1:0", Interceptors: []string{"clients"}}, {Address: freeAddress(t)},
+			{Address: "127.0.0.1:0", Interceptors: []string{"clients"}}, {Address: loopback.Free(t)},
 		}
 		cfg.Interceptors = map[string]*conf.Interceptor{"clients": {APIKeys: &conf.APIKeys{
 			Header: "x-api-key", Remove: true, Keys: []conf.APIKey{{Name: "alice", SHA256: conf.Secret(hashOf("alice's key"))}},
@@ -308,7 +309,7 @@ func TestCallersKnownByCertificates(t *testing.T) {
 			"who-may":  {Authorize: []conf.AccessRule{{Identities: []string{"mtls:orders.test"}, Allow: true}}},
 		}
 		around := []string{"machines", "who-may"}
-		cfg.Listeners = []conf.Listener{{Address: "127.0.0.1:0"}, {Address: freeAddress(t), TLS: mutual, Interceptors: around}}
+		cfg.Listeners = []conf.Listener{{Address: "127.0.0.1:0"}, {Address: loopback.Free(t), TLS: mutual, Interceptors: around}}
 		f := startCluster(t, cfg)
 		address := cfg.Listeners[1].Address
 		f.requireCode(codes.OK, f.tlsClient(address, files.ca.Pool(), files.ca.Issue(t, "orders.test").TLS(t)))

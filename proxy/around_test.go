@@ -18,6 +18,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -292,7 +293,7 @@ func TestObserversAreTold(t *testing.T) {
 func TestObserversOfCallsThatFail(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
 		n := &noting{ended: make(chan struct{}, 10)}
-		cfg := faultConfig(freeAddress(t))
+		cfg := faultConfig(loopback.Free(t))
 		cfg.Transport = transport
 		cfg.Routes = []conf.Route{{Name: "known", Match: conf.Match{Method: faultMethod}, Action: *cfg.Default}}
 		cfg.Default = nil

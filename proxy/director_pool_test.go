@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
@@ -86,7 +87,7 @@ func TestPoolGetsBackWhatItGives(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
 		backend := startDirectedBackend(t, "a")
 		pool := newPool(t, proxy.PoolOptions{Connections: 1, StreamsPerConnection: 1})
-		nobody := freeAddress(t)
+		nobody := loopback.Free(t)
 		client := dialDirected(t, door(t, func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
 			switch method {
 			case "/company.Orders/Put":

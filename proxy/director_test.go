@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
@@ -313,7 +314,7 @@ func TestDirectorContextIsTheCalls(t *testing.T) {
 func TestDirectorNamesAnAddressThatIsNotThere(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
 		pool := newPool(t, proxy.PoolOptions{})
-		nobody := freeAddress(t)
+		nobody := loopback.Free(t)
 		for address, want := range map[string]string{nobody: "refused", "no port": "missing port", "unix:///nowhere": "no such file"} {
 			client := dialDirected(t, door(t, allTo(pool, address)))
 			_, trailer, err := client.call(directedContext(t), directedMethod)

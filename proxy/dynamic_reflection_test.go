@@ -25,6 +25,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/schema"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -167,10 +168,7 @@ func TestDynamicReflection(t *testing.T) {
 // Before the schema has come, calls are refused: their rules would be left out.
 func TestDynamicReflectionComesLater(t *testing.T) {
 	backend := startWitness(t, "main")
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := ln.Addr().String()
-	require.NoError(t, ln.Close())
+	address := loopback.Free(t)
 	d := startUnreflected(t, backend.addr, address, 0, shoutNotes+"\n- {name: end, on: end, metadata: {set: {a: '\"b\"'}}}")
 	for range 3 {
 		o := d.invokeRaw(t, "/notes.v1.Notes/Say", nil, [][]byte{note(1, "secret")})
@@ -182,7 +180,7 @@ func TestDynamicReflectionComesLater(t *testing.T) {
 	d.healthy(t)
 	require.Contains(t, d.log.String(), "there is no schema yet")
 
-	ln, err = net.Listen("tcp", address)
+	ln, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	t.Cleanup((&witness{calls: make(chan *seen, 9)}).serve(ln, newTypes(t, noteFile("text", "1")).v1))
 	d.becomes(t, "hello", "hello!")
@@ -222,9 +220,9 @@ func TestDynamicReflectionRefreshes(t *testing.T) {
 // A second generation of a backend, at the same address.
 func TestDynamicReflectionOfABackendThatIsReplaced(t *testing.T) {
 	t.Parallel() // it waits for refreshes
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	address := loopback.Free(t)
+	ln, err := net.Listen("tcp", address)
 	require.NoError(t, err)
-	address := ln.Addr().String()
 	w := &witness{calls: make(chan *seen, 10_000)}
 	stop := w.serve(ln, newTypes(t, noteFile("text", "1")).v1)
 	d := startReflected(t, address, address, time.Second, shoutNotes)
@@ -322,10 +320,10 @@ func TestDynamicReflectionOfABackendWithoutIt(t *testing.T) {
 // that have no reflection.
 func TestDynamicReflectionOfAClusterWithInstancesDown(t *testing.T) {
 	backend := startWitness(t, "main", newTypes(t, noteFile("text", "1")).v1)
-	cfg := dynamicConfig(t, backend.addr, freeAddress(t), "schemas: {notes: {reflection: {cluster: other}}}\nroutes:\n"+
+	cfg := dynamicConfig(t, backend.addr, loopback.Free(t), "schemas: {notes: {reflection: {cluster: other}}}\nroutes:\n"+
 		routeOf("service: notes.v1.Notes", "notes", shoutNotes))
 	for range 5 {
-		cfg.Clusters["other"].Instances = append(cfg.Clusters["other"].Instances, freeAddress(t))
+		cfg.Clusters["other"].Instances = append(cfg.Clusters["other"].Instances, loopback.Free(t))
 	}
 	cfg.Clusters["other"].Instances = append(cfg.Clusters["other"].Instances, backend.addr)
 	d := &dynamicSetup{log: new(logBuffer)}
@@ -480,7 +478,7 @@ func TestDynamicReflectionLeavesNothing(t *testing.T) {
 	})
 	t.Run("while it never comes", func(t *testing.T) {
 		backend := startWitness(t, "main")
-		d := startUnreflected(t, backend.addr, freeAddress(t), 0, shoutNotes)
+		d := startUnreflected(t, backend.addr, loopback.Free(t), 0, shoutNotes)
 		require.NoError(t, d.stop())
 	})
 	t.Run("while a backend hangs", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
@@ -19,7 +20,7 @@ import (
 // Backends that are not there, not there any more, or there again.
 
 func TestFaultBackendDown(t *testing.T) {
-	addr := freeAddress(t)
+	addr := loopback.Free(t)
 	cfg := faultConfig(addr)
 	cfg.Timeouts.Connect = conf.Duration(time.Hour)
 	f := startFaultProxy(t, cfg)
@@ -66,7 +67,9 @@ func TestFaultBackendClosesAtOnce(t *testing.T) {
 }
 
 func TestFaultBackendComesBack(t *testing.T) {
-	first := startRaw(t, rawh2.Options{}, echoRaw)
+	first, err := rawh2.Listen(loopback.Free(t), rawh2.Options{}, echoRaw)
+	require.NoError(t, err)
+	defer first.Close()
 	f := startFaultProxy(t, faultConfig(first.Addr()))
 	client := f.dial(rawh2.Options{}) // one connection throughout
 	message := rawh2.Frame(0, []byte("hello"))
@@ -92,7 +95,7 @@ func TestFaultBackendComesBack(t *testing.T) {
 }
 
 func TestFaultOneOfTwoInstancesDown(t *testing.T) {
-	up, down := startRaw(t, rawh2.Options{}, echoRaw), freeAddress(t)
+	up, down := startRaw(t, rawh2.Options{}, echoRaw), loopback.Free(t)
 	f := startFaultProxy(t, faultConfig(up.Addr(), down))
 	for range 50 {
 		requireOK(t, f.call(f.safe(), faultMethod, []byte("x")), []byte("x"))

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -182,7 +183,7 @@ func TestFaultForeignSocketIsLeftAlone(t *testing.T) {
 	foreign, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	require.NoError(t, err)
 	defer foreign.Close()
-	cfg := faultConfig(freeAddress(t))
+	cfg := faultConfig(loopback.Free(t))
 	cfg.Listeners[0].Address = "unix://" + path
 	p, err := proxy.New(cfg, proxy.WithLogger(faultLogger()))
 	require.NoError(t, err)
@@ -194,7 +195,7 @@ func TestFaultForeignSocketIsLeftAlone(t *testing.T) {
 
 // A header block without end is cut off long before it fills the memory.
 func TestFaultContinuationWithoutEnd(t *testing.T) {
-	f := startFaultProxy(t, faultConfig(freeAddress(t)))
+	f := startFaultProxy(t, faultConfig(loopback.Free(t)))
 	client := f.dial(rawh2.Options{})
 	_, err := client.AwaitSettings(f.safe())
 	require.NoError(t, err)

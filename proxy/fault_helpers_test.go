@@ -336,15 +336,6 @@ func echoEachRaw(s *rawh2.Stream) {
 	}
 }
 
-// freeAddress is an address that nothing listens on.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, lis.Close()) }()
-	return lis.Addr().String()
-}
-
 // reservedHeap is how much memory the process has reserved for its heap. It
 // never shrinks, so that what was reserved for a moment only shows too.
 func reservedHeap() uint64 {

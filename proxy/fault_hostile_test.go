@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 )
 
@@ -104,7 +105,7 @@ func TestFaultStrangePrefaces(t *testing.T) {
 		"wrong from half": http2.ClientPreface[:12] + "************",
 		"no SETTINGS":     http2.ClientPreface + "\x00\x00\x08\x06\x00\x00\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08",
 	}
-	f := startFaultProxy(t, faultConfig(freeAddress(t)))
+	f := startFaultProxy(t, faultConfig(loopback.Free(t)))
 	for name, preface := range prefaces {
 		t.Run(name, func(t *testing.T) {
 			f := f.in(t)
@@ -147,7 +148,7 @@ func TestFaultFlood(t *testing.T) {
 	}
 	for name, flood := range floods {
 		t.Run(name, func(t *testing.T) {
-			cfg := faultConfig(freeAddress(t))
+			cfg := faultConfig(loopback.Free(t))
 			cfg.Timeouts.Keepalive = conf.Duration(time.Second) // may be what closes it
 			f := startFaultProxy(t, cfg)
 			client := f.dial(rawh2.Options{})
@@ -199,7 +200,7 @@ func floodUnread(t *testing.T, addr, frame string, limit int) *net.TCPConn {
 func TestFaultFloodWithoutReading(t *testing.T) {
 	for name, frame := range map[string]string{"PING": rawPing, "SETTINGS": rawSettings} {
 		t.Run(name, func(t *testing.T) {
-			cfg := faultConfig(freeAddress(t))
+			cfg := faultConfig(loopback.Free(t))
 			cfg.Limits.Connections = 2
 			cfg.Timeouts.Keepalive = conf.Duration(time.Second) // may be what frees it
 			f := startFaultProxy(t, cfg)
@@ -223,7 +224,7 @@ func TestFaultFloodWithoutReading(t *testing.T) {
 // What the proxy does not get round to must wait in the client, not in the
 // proxy's memory.
 func TestFaultFloodIsNotHoarded(t *testing.T) {
-	cfg := faultConfig(freeAddress(t))
+	cfg := faultConfig(loopback.Free(t))
 	cfg.Timeouts.Keepalive = conf.Duration(time.Second)
 	f := startFaultProxy(t, cfg)
 	before := reservedHeap()
@@ -249,7 +250,7 @@ func TestFaultRandomBytesFromClient(t *testing.T) {
 
 // Clients that open connections and go, with and without a RST.
 func TestFaultConnectionChurn(t *testing.T) {
-	f := startFaultProxy(t, faultConfig(freeAddress(t)))
+	f := startFaultProxy(t, faultConfig(loopback.Free(t)))
 	for i := range 200 {
 		c, err := net.Dial("tcp", f.addr)
 		require.NoError(t, err)

@@ -12,12 +12,13 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
 func TestFaultNoRoute(t *testing.T) {
-	cfg := faultConfig(freeAddress(t))
+	cfg := faultConfig(loopback.Free(t))
 	cfg.Default = nil
 	delete(cfg.Clusters, "default")
 	f := startFaultProxy(t, cfg)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
@@ -118,7 +119,7 @@ func TestEndsOfFunctionsAreToldAsWhatTheyAre(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(f.Close)
-	functions := functionsAt(map[string]string{"f": f.URL, "gone": "http://" + freeAddress(t)})
+	functions := functionsAt(map[string]string{"f": f.URL, "gone": "http://" + loopback.Free(t)})
 	for name, test := range map[string]struct {
 		path    string
 		timeout string

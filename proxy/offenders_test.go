@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
@@ -39,7 +40,7 @@ func TestFaultCutOffClientsAreCountedAndLogged(t *testing.T) {
 		t.Skip("Kitex's transport does not say whom it cuts off, or why")
 	}
 	var log lockedBuffer
-	f := startFaultProxy(t, faultConfig(freeAddress(t)), proxy.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	f := startFaultProxy(t, faultConfig(loopback.Free(t)), proxy.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	for range 3 {
 		client := f.dial(rawh2.Options{})
 		require.NoError(t, client.RawFrame(http2.FrameData, 0, 0, []byte("on stream 0")))

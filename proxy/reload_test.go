@@ -16,6 +16,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
@@ -205,7 +206,7 @@ func TestReloadThatFails(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
-	fresh := freeAddress(t)
+	fresh := loopback.Free(t)
 	for name, test := range map[string]struct {
 		adapt func(*conf.Config)
 		says  string
@@ -257,7 +258,7 @@ func TestReloadThatFails(t *testing.T) {
 func TestReloadOfListeners(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
 		b := startNamed(t, "b", nil)
-		first, second := freeAddress(t), "unix://"+filepath.Join(t.TempDir(), "proxy.sock")
+		first, second := loopback.Free(t), "unix://"+filepath.Join(t.TempDir(), "proxy.sock")
 		config := func(addresses ...string) *conf.Config {
 			cfg := faultConfig(b.addr)
 			cfg.Transport = transport
@@ -404,7 +405,7 @@ func TestReloadWhileTheProxyEnds(t *testing.T) {
 	next.Clusters["default"] = &conf.Cluster{
 		Connections: 1, Discovery: &conf.Discovery{File: filepath.Join(t.TempDir(), "nothing.yaml"), Refresh: conf.Duration(time.Hour)},
 	}
-	next.Listeners = append(next.Listeners, conf.Listener{Address: freeAddress(t)})
+	next.Listeners = append(next.Listeners, conf.Listener{Address: loopback.Free(t)})
 	reloaded := make(chan error, 1)
 	go func() { reloaded <- f.p.Reload(context.Background(), f.complete(next)) }() // ends with the proxy
 	require.Eventually(t, func() bool {                                            // it has bound the new listener
@@ -423,7 +424,7 @@ func TestReloadWhileTheProxyEnds(t *testing.T) {
 func TestConcurrentReloads(t *testing.T) {
 	one, two := startNamed(t, "one", nil), startNamed(t, "two", nil)
 	f := startCluster(t, faultConfig(one.addr))
-	extra := freeAddress(t)
+	extra := loopback.Free(t)
 	stop := f.load()
 	var all sync.WaitGroup
 	for i := range 8 {

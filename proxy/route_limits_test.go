@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 )
 
@@ -52,7 +53,7 @@ func TestRouteChangesLocalReplies(t *testing.T) {
 			cfg.Default.ResponseTrailer = conf.HeaderChanges{
 				Add: map[string]string{"by-route": "yes"},
 			}
-		}, &routeBackend{addr: freeAddress(t)})
+		}, &routeBackend{addr: loopback.Free(t)})
 		body := []byte("x")
 		var trailer metadata.MD
 		err := f.client.Invoke(f.safe(), faultMethod, &body, &body, grpc.Trailer(&trailer))

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 )
 
@@ -99,7 +100,7 @@ func TestRouteMirrorEndsWhenTheCallIsCancelled(t *testing.T) {
 
 // Copies change nothing for their calls, whatever becomes of them.
 func TestRouteMirrorIsNotNoticed(t *testing.T) {
-	refused := func(t *testing.T) string { return freeAddress(t) }
+	refused := func(t *testing.T) string { return loopback.Free(t) }
 	raw := func(script func(*rawh2.Stream)) func(*testing.T) string {
 		return func(t *testing.T) string { return startRaw(t, rawh2.Options{}, script).Addr() }
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
@@ -293,7 +294,7 @@ func TestStructEndOfADeadline(t *testing.T) {
 func TestStructEndOfAnUnreachableBackend(t *testing.T) {
 	e := &ends{all: make(map[string][]filter.End)}
 	s := startStructAt(t, structDoor{transport: faultConfig("").Transport}, func(cfg *conf.Config) {
-		cfg.Clusters["default"].Instances = []string{freeAddress(t)}
+		cfg.Clusters["default"].Instances = []string{loopback.Free(t)}
 	}, e.filters()...)
 	for _, kind := range structKinds {
 		id := s.newID()

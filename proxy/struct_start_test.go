@@ -10,6 +10,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
@@ -108,8 +109,8 @@ func TestStructStartUpErrors(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := faultConfig(freeAddress(t))
-			cfg.Clusters = map[string]*conf.Cluster{"c": {Instances: []string{freeAddress(t)}, Connections: 1}}
+			cfg := faultConfig(loopback.Free(t))
+			cfg.Clusters = map[string]*conf.Cluster{"c": {Instances: []string{loopback.Free(t)}, Connections: 1}}
 			cfg.Routes, cfg.Default = test.routes, test.fallback
 			opts := []proxy.Option{proxy.WithServices(test.services...), proxy.WithFilters(test.filters...)}
 			_, errNew := proxy.New(cfg, opts...)
@@ -128,7 +129,7 @@ func TestStructStartUpErrors(t *testing.T) {
 // TestStructPlan names the filters of each method, in the order in which a call
 // comes by them.
 func TestStructPlan(t *testing.T) {
-	cfg := structConfig(freeAddress(t), freeAddress(t))
+	cfg := structConfig(loopback.Free(t), loopback.Free(t))
 	plans, err := proxy.Plan(cfg, proxy.WithServices(filter.KitexService(echosvc.NewServiceInfo())),
 		proxy.WithFilters(structUnary.OnResponse(structSigh), structUnary.OnRequest(structShout), structUnary.OnRequest(structShout)))
 	require.NoError(t, err)

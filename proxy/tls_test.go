@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
@@ -80,8 +81,8 @@ func startTLS(t *testing.T, transport string, files *listenerFiles, b *namedBack
 	// Addresses tell listeners from each other.
 	cfg.Listeners = []conf.Listener{
 		{Address: "127.0.0.1:0"},
-		{Address: freeAddress(t), TLS: files.tls()},
-		{Address: freeAddress(t), TLS: mutual},
+		{Address: loopback.Free(t), TLS: files.tls()},
+		{Address: loopback.Free(t), TLS: mutual},
 		{Address: "unix://" + filepath.Join(t.TempDir(), "proxy.sock")},
 	}
 	return startCluster(t, cfg)

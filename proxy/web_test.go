@@ -25,6 +25,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/filter"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
@@ -212,7 +213,7 @@ func TestStatusesOfLocalReplies(t *testing.T) {
 routes:
   - {match: {method: /kitexproxy.echo.v1.Echo/Unary}, cluster: other}
   - {match: {method: /kitexproxy.echo.v1.Echo/Expand}, cluster: main, timeout: 1ms}
-` + jsonGateway}.startBefore(t, freeAddress(t))
+` + jsonGateway}.startBefore(t, loopback.Free(t))
 	require.Equal(t, 503, e.ask(t, "POST "+unaryPath, "{}").status)
 	a := e.ask(t, "POST "+chatPath, "{}")
 	require.Equal(t, 501, a.status, a.body)
@@ -345,7 +346,7 @@ func gatewayAt(addresses ...string) string {
 }
 
 func TestReloadOfHTTPListeners(t *testing.T) {
-	one, two := freeAddress(t), freeAddress(t)
+	one, two := loopback.Free(t), loopback.Free(t)
 	e := edge{rest: toMain}.start(t)
 	answers := func(address string) bool {
 		resp, err := e.http.Post("http://"+address+unaryPath, "application/json", strings.NewReader("{}"))

@@ -24,6 +24,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/resolver/cluster"
 	"github.com/kitexproxy/kitexproxy/resolver/discovery"
 )
@@ -41,7 +42,7 @@ type member struct {
 }
 
 func startEtcd(t *testing.T) *member {
-	m := &member{address: freeAddress(t), peers: freeAddress(t), dir: t.TempDir()}
+	m := &member{address: loopback.Free(t), peers: loopback.Free(t), dir: t.TempDir()}
 	m.start(t)
 	t.Cleanup(func() { m.etcd.Close() })
 	return m
@@ -271,10 +272,3 @@ func call(t *testing.T, address string) error {
 
 // last returns the last of several addresses.
 func last(addresses string) string { return addresses[strings.LastIndexByte(addresses, ' ')+1:] }
-
-func freeAddress(t *testing.T) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
-}

@@ -58,7 +58,7 @@ func TestAnInstanceIsAskedAboutTheService(t *testing.T) {
 	address := serveHealth(t, h)
 	cfg := often()
 	cfg.Service = "shop.Orders"
-	c, log := check(t, cfg, opener(t), address, nobody(t))
+	c, log := check(t, cfg, opener(t), address, loopback.Free(t))
 	log.await(t, "is not healthy") // of the other
 	require.True(t, healthy(t, c, address))
 	h.SetServingStatus("shop.Orders", notServing)
@@ -71,7 +71,7 @@ func TestWhatIsNotHealthy(t *testing.T) {
 		address func(t *testing.T) string
 		reason  string
 	}{
-		{"not there", func(t *testing.T) string { return nobody(t) }, "backend-unreachable"},
+		{"not there", func(t *testing.T) string { return loopback.Free(t) }, "backend-unreachable"},
 		{"service unknown", func(t *testing.T) string { return serveHealth(t, health.NewServer()) }, "NOT_FOUND"},
 		{"fails", func(t *testing.T) string { return serveHealth(t, failing{}) }, "INTERNAL: broken"},
 		{"two answers", liar("\x00\x00\x00\x00\x02\x08\x01\x00\x00\x00\x00\x02\x08\x01", "0"), "more than one message"},
@@ -149,7 +149,7 @@ func TestAnInstanceWithoutHealthServiceIsHealthy(t *testing.T) {
 	}
 	for name, backend := range tests {
 		t.Run(name, func(t *testing.T) {
-			missing := nobody(t)
+			missing := loopback.Free(t)
 			one, other := backend(t), backend(t)
 			asked := newAsked(opener(t))
 			c, log := check(t, often(), asked.open, one, other, missing)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,15 +25,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // safety ends what would otherwise hang; no test passes by waiting for it.
 const safety = 20 * time.Second
-
-// nobody returns an address at which nothing listens.
-func nobody(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	return ln.Addr().String()
-}
 
 // opener opens real calls. All of them have to have been aborted when the test ends.
 func opener(t testing.TB) Opener {

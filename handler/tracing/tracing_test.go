@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/resolver/cluster"
@@ -188,13 +189,11 @@ func TestContextHasSpanAndBaggage(t *testing.T) {
 }
 
 func TestReceiverThatIsDown(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
+	nobody := loopback.Free(t)
 	for _, protocol := range []Protocol{GRPC, HTTP} {
 		t.Run(string(protocol), func(t *testing.T) {
 			var text bytes.Buffer
-			o := optionsFor("http://"+ln.Addr().String(), protocol)
+			o := optionsFor("http://"+nobody, protocol)
 			o.Queue, o.Logger = 10, slog.New(slog.NewTextHandler(&text, nil))
 			tr := newTracing(t, o)
 			for range 50 {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 )
 
 func TestDialNet(t *testing.T) {
@@ -27,9 +29,7 @@ func TestDialNet(t *testing.T) {
 
 // What went wrong is said once, and where is the caller's to say.
 func TestDialErrors(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
+	nobody := loopback.Free(t)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, test := range map[string]struct {
@@ -37,10 +37,10 @@ func TestDialErrors(t *testing.T) {
 		address string
 		want    string
 	}{
-		"refused":        {t.Context(), ln.Addr().String(), "connect: connection refused"},
+		"refused":        {t.Context(), nobody, "connect: connection refused"},
 		"no such socket": {t.Context(), "unix:///nowhere.sock", "connect: no such file or directory"},
 		"no port":        {t.Context(), "127.0.0.1", "connect: address 127.0.0.1: missing port in address"},
-		"given up":       {over, ln.Addr().String(), "connect: operation was canceled"},
+		"given up":       {over, nobody, "connect: operation was canceled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := DialNet(test.ctx, Peer{Address: test.address})

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/proxy/cli"
 )
 
@@ -131,8 +132,9 @@ func TestStoppedBeforeItHasStarted(t *testing.T) {
 }
 
 func TestServeFreesThePort(t *testing.T) {
-	p := start(t, "serve", "--listen", "127.0.0.1:0", "--backend", "127.0.0.1:9")
-	address := p.address(t)
+	address := loopback.Free(t)
+	p := start(t, "serve", "--listen", address, "--backend", "127.0.0.1:9")
+	assert.Equal(t, address, p.address(t))
 	p.stop()
 	assert.Equal(t, 0, p.code(t))
 	ln, err := net.Listen("tcp", address)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 )
 
@@ -192,7 +193,7 @@ func TestStartOnATakenPort(t *testing.T) {
 }
 
 func TestStopFreesThePort(t *testing.T) {
-	b, err := StartBackend("127.0.0.1:0")
+	b, err := StartBackend(loopback.Free(t))
 	require.NoError(t, err)
 	b.Stop()
 	b.Stop() // is allowed

@@ -18,6 +18,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/bench/internal/origin"
 	"github.com/kitexproxy/kitexproxy/bench/internal/scenario"
 	"github.com/kitexproxy/kitexproxy/bench/internal/wire"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 )
 
 func serve(t *testing.T, s *grpc.Server) string {
@@ -143,13 +144,7 @@ func TestStreamThatEndsEarlyIsAnError(t *testing.T) {
 }
 
 func TestNobodyListensIsCountedNotFatal(t *testing.T) {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := lis.Addr().String()
-	lis.Close()
-	if res := run(t, addr, small[0]); res.Errors == 0 || res.Ops != 0 {
+	if res := run(t, loopback.Free(t), small[0]); res.Errors == 0 || res.Ops != 0 {
 		t.Errorf("got %+v", res)
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -218,8 +220,13 @@ func TestAbortIsATCPReset(t *testing.T) {
 }
 
 func TestServerComesBackOnItsPort(t *testing.T) {
-	first, c := pair(t, Options{}, Options{}, echo)
-	_, err := open(t, c, true).AwaitReply(t.Context())
+	first, err := Listen(loopback.Free(t), Options{}, echo)
+	require.NoError(t, err)
+	defer first.Close()
+	c, err := Dial(t.Context(), first.Addr(), Options{})
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = open(t, c, true).AwaitReply(t.Context())
 	require.NoError(t, err)
 	first.Close()
 	_, err = Dial(t.Context(), first.Addr(), Options{})
