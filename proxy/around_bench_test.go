@@ -9,6 +9,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // BenchmarkAround is what a unary call in frame mode costs with something around it:
@@ -19,7 +20,7 @@ func BenchmarkAround(b *testing.B) {
 	for name, opts := range map[string][]proxy.Option{
 		"nothing": nil,
 		"a guard and an observer": {
-			proxy.WithGuards(func(*intercept.Call) error { return nil }), proxy.WithObservers(watchful{}),
+			proxy.WithGuards(func(*intercept.Call) error { return nil }), proxy.WithObservers(proxytest.Watchful{}),
 		},
 		"an interceptor": {proxy.WithInterceptors(func(ctx context.Context, _ *intercept.Call, next intercept.Next) error {
 			return next(ctx)

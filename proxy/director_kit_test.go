@@ -16,6 +16,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // directedMethod is what calls are made to unless the test is about method names.
@@ -70,10 +71,10 @@ type directedDoor func(t *testing.T, d proxy.Director) string
 var directedDoors = map[string]directedDoor{
 	"relay": relayDoor(conf.TransportNative), "relay, kitex": relayDoor(conf.TransportKitex),
 	"TransparentHandler": func(t *testing.T, d proxy.Director) string {
-		return runWithEcho(t, server.WithGRPCUnknownServiceHandler(proxy.TransparentHandler(d)))
+		return proxytest.RunWithEcho(t, server.WithGRPCUnknownServiceHandler(proxy.TransparentHandler(d)))
 	},
 	"RegisterService": func(t *testing.T, d proxy.Director) string {
-		return run(t, func(opts ...server.Option) server.Server {
+		return proxytest.Run(t, func(opts ...server.Option) server.Server {
 			svr := server.NewServer(opts...)
 			require.NoError(t, proxy.RegisterService(svr, d, "company.Orders", "Get", "Put"))
 			return svr
@@ -85,7 +86,7 @@ func relayDoor(transport string) directedDoor {
 	return func(t *testing.T, d proxy.Director) string {
 		cfg := conf.Default()
 		cfg.Transport = transport
-		return runWithEcho(t, newRelay(t, cfg, proxy.WithDirector(d)).ServerOptions()...)
+		return proxytest.RunWithEcho(t, proxytest.NewRelay(t, cfg, proxy.WithDirector(d)).ServerOptions()...)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/handler/secure/securetest"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // settles waits until a pool has no call left.
@@ -33,9 +34,9 @@ func settles(t *testing.T, pool *proxy.Pool) {
 func TestPoolIsShared(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
 		const calls = 20
-		backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
+		backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
 		backend.hold = make(chan struct{})
-		client := dialDirected(t, door(t, allTo(pool, backend.address)))
+		client := dialDirected(t, door(t, proxytest.AllTo(pool, backend.address)))
 		var all []<-chan error
 		for range calls {
 			all = append(all, client.start(directedContext(t), directedMethod))
@@ -58,8 +59,8 @@ func TestPoolIsBounded(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
 		backend := startDirectedBackend(t, "a")
 		backend.hold = make(chan struct{})
-		pool := newPool(t, proxy.PoolOptions{Connections: 2, StreamsPerConnection: 1})
-		client := dialDirected(t, door(t, allTo(pool, backend.address)))
+		pool := proxytest.NewPool(t, proxy.PoolOptions{Connections: 2, StreamsPerConnection: 1})
+		client := dialDirected(t, door(t, proxytest.AllTo(pool, backend.address)))
 		one, two := client.start(directedContext(t), directedMethod), client.start(directedContext(t), directedMethod)
 		<-backend.seen
 		<-backend.seen
@@ -86,7 +87,7 @@ func TestPoolIsBounded(t *testing.T) {
 func TestPoolGetsBackWhatItGives(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
 		backend := startDirectedBackend(t, "a")
-		pool := newPool(t, proxy.PoolOptions{Connections: 1, StreamsPerConnection: 1})
+		pool := proxytest.NewPool(t, proxy.PoolOptions{Connections: 1, StreamsPerConnection: 1})
 		nobody := loopback.Free(t)
 		client := dialDirected(t, door(t, func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
 			switch method {
@@ -113,8 +114,8 @@ func TestPoolGetsBackWhatItGives(t *testing.T) {
 
 func TestPoolKeepsNoIdleConnections(t *testing.T) {
 	quietKitex()
-	backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{Idle: -1})
-	client := dialDirected(t, directedDoors["relay"](t, allTo(pool, backend.address)))
+	backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{Idle: -1})
+	client := dialDirected(t, directedDoors["relay"](t, proxytest.AllTo(pool, backend.address)))
 	client.requireName(directedContext(t), directedMethod, "a")
 	require.Eventually(t, func() bool { return pool.Stats() == proxy.PoolStats{} }, directedSafety, 5*time.Millisecond)
 }
@@ -126,7 +127,7 @@ func TestPoolWithTLS(t *testing.T) {
 	for want, opts := range map[codes.Code]proxy.PoolOptions{
 		codes.OK: {TLS: &tls.Config{RootCAs: ca.Pool()}}, codes.Unavailable: {TLS: &tls.Config{RootCAs: x509.NewCertPool()}},
 	} {
-		client := dialDirected(t, directedDoors["relay"](t, allTo(newPool(t, opts), backend.address)))
+		client := dialDirected(t, directedDoors["relay"](t, proxytest.AllTo(proxytest.NewPool(t, opts), backend.address)))
 		_, _, err := client.call(directedContext(t), directedMethod)
 		require.Equal(t, want, status.Code(err), "%v", err)
 	}
@@ -135,12 +136,12 @@ func TestPoolWithTLS(t *testing.T) {
 // Shutdown ends the calls that are still there, and takes no more.
 func TestPoolShutdown(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
-		backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
+		backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
 		backend.hold = make(chan struct{})
-		client := dialDirected(t, door(t, allTo(pool, backend.address)))
+		client := dialDirected(t, door(t, proxytest.AllTo(pool, backend.address)))
 		call := client.start(directedContext(t), directedMethod)
 		at := <-backend.seen
-		pool.Shutdown(ended())
+		pool.Shutdown(proxytest.Ended())
 		requireStatus(t, <-call, codes.Unavailable, "shutting down")
 		<-at.Done()
 		require.Eventually(t, func() bool { return pool.Stats() == proxy.PoolStats{} }, directedSafety, time.Millisecond)
@@ -152,9 +153,9 @@ func TestPoolShutdown(t *testing.T) {
 // Shutdown waits for calls as long as its context allows.
 func TestPoolShutdownWaits(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
-		backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
+		backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
 		backend.hold = make(chan struct{})
-		client := dialDirected(t, door(t, allTo(pool, backend.address)))
+		client := dialDirected(t, door(t, proxytest.AllTo(pool, backend.address)))
 		call := client.start(directedContext(t), directedMethod)
 		<-backend.seen
 		down := make(chan struct{})
@@ -174,8 +175,8 @@ func TestDirectorLeavesNothingRunning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			t.Run("calls", func(t *testing.T) {
-				backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
-				client := dialDirected(t, door(t, allTo(pool, backend.address)))
+				backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
+				client := dialDirected(t, door(t, proxytest.AllTo(pool, backend.address)))
 				for range 10 {
 					client.requireName(directedContext(t), directedMethod, "a")
 				}

@@ -14,6 +14,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echoservice "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
@@ -21,13 +22,13 @@ import (
 // the same names.
 func TestRegisterServiceBesideALocalOne(t *testing.T) {
 	quietKitex()
-	backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
-	relay := newRelay(t, conf.Default(), proxy.WithDirector(allTo(pool, backend.address)))
+	backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
+	relay := proxytest.NewRelay(t, conf.Default(), proxy.WithDirector(proxytest.AllTo(pool, backend.address)))
 	for name, opts := range map[string][]server.Option{"kitex": nil, "native": relay.ServerOptions()} {
 		t.Run(name, func(t *testing.T) {
-			address := run(t, func(more ...server.Option) server.Server {
+			address := proxytest.Run(t, func(more ...server.Option) server.Server {
 				svr := echoservice.NewServer(&localEcho{}, append(opts, more...)...)
-				require.NoError(t, proxy.RegisterService(svr, allTo(pool, backend.address), "company.Orders", "Get", "Unary"))
+				require.NoError(t, proxy.RegisterService(svr, proxytest.AllTo(pool, backend.address), "company.Orders", "Get", "Unary"))
 				return svr
 			})
 			cli, err := echoservice.NewClient("echo", client.WithHostPorts(address))
@@ -100,8 +101,8 @@ func TestWithResolver(t *testing.T) {
 			cfg.Transport = transport
 			cfg.Clusters = map[string]*conf.Cluster{"a": conf.NewCluster(a.address), "b": conf.NewCluster(b.address)}
 			cfg.Default = &conf.Action{Cluster: "a", Mode: conf.ModeFrame}
-			relay := newRelay(t, cfg, proxy.WithResolver(func(r *proxy.Routes) handler.Resolver { return byMethod{r} }))
-			client := dialDirected(t, runWithEcho(t, relay.ServerOptions()...))
+			relay := proxytest.NewRelay(t, cfg, proxy.WithResolver(func(r *proxy.Routes) handler.Resolver { return byMethod{r} }))
+			client := dialDirected(t, proxytest.RunWithEcho(t, relay.ServerOptions()...))
 			for range 2 { // with what a panic has left behind, if anything
 				client.requireName(directedContext(t), directedMethod, "a")
 				client.requireName(directedContext(t), "/company.Orders/Put", "b")

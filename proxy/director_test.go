@@ -25,6 +25,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/loopback"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // directedSafety ends what would hang. Nothing passes because of it.
@@ -57,7 +58,7 @@ func TestDirectorPicksByMethodMetadataAndAuthority(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			throughDoors(t, func(t *testing.T, door directedDoor) {
-				pool := newPool(t, proxy.PoolOptions{})
+				pool := proxytest.NewPool(t, proxy.PoolOptions{})
 				address := door(t, func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
 					if test.isB(ctx, method) {
 						return ctx, pool.At(b.address), nil
@@ -174,7 +175,7 @@ func TestDirectorMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			throughDoors(t, func(t *testing.T, door directedDoor) {
-				pool := newPool(t, proxy.PoolOptions{})
+				pool := proxytest.NewPool(t, proxy.PoolOptions{})
 				client := dialDirected(t, door(t, func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
 					if method == directedMethod {
 						var to proxy.Target
@@ -205,7 +206,7 @@ func TestDirectorSaysWhatMetadataCrosses(t *testing.T) {
 		"another": {func(ctx context.Context) context.Context { return kitexmd.AppendToOutgoingContext(ctx, "Via", "x") }, "orders.example.com", metadata.MD{"via": {"x"}}},
 		"all": {
 			func(ctx context.Context) context.Context {
-				return kitexmd.AppendToOutgoingContext(handOn(ctx), "via", "x")
+				return kitexmd.AppendToOutgoingContext(proxytest.HandOn(ctx), "via", "x")
 			}, "orders.example.com",
 			metadata.MD{"x-a": {"1", "2"}, "x-b-bin": {"\x00\xff"}, "via": {"x"}},
 		},
@@ -222,7 +223,7 @@ func TestDirectorSaysWhatMetadataCrosses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			throughDoors(t, func(t *testing.T, door directedDoor) {
-				backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
+				backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
 				client := dialDirected(t, door(t, func(ctx context.Context, _ string) (context.Context, proxy.Target, error) {
 					return test.out(ctx), pool.At(backend.address), nil
 				}), grpc.WithAuthority("orders.example.com"))
@@ -242,7 +243,7 @@ func TestDirectorSaysWhatMetadataCrosses(t *testing.T) {
 func TestDirectorMayBlock(t *testing.T) {
 	backend := startDirectedBackend(t, "a")
 	throughDoors(t, func(t *testing.T, door directedDoor) {
-		pool := newPool(t, proxy.PoolOptions{})
+		pool := proxytest.NewPool(t, proxy.PoolOptions{})
 		begun, goOn, ended := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 		client := dialDirected(t, door(t, func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
 			if method != directedMethod {
@@ -290,7 +291,7 @@ func TestDirectorMayBlock(t *testing.T) {
 // backend's.
 func TestDirectorContextIsTheCalls(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
-		backend, pool := startDirectedBackend(t, "a"), newPool(t, proxy.PoolOptions{})
+		backend, pool := startDirectedBackend(t, "a"), proxytest.NewPool(t, proxy.PoolOptions{})
 		backend.hold = make(chan struct{})
 		cancels := make(chan context.CancelFunc, 1)
 		client := dialDirected(t, door(t, func(ctx context.Context, _ string) (context.Context, proxy.Target, error) {
@@ -313,10 +314,10 @@ func TestDirectorContextIsTheCalls(t *testing.T) {
 
 func TestDirectorNamesAnAddressThatIsNotThere(t *testing.T) {
 	throughDoors(t, func(t *testing.T, door directedDoor) {
-		pool := newPool(t, proxy.PoolOptions{})
+		pool := proxytest.NewPool(t, proxy.PoolOptions{})
 		nobody := loopback.Free(t)
 		for address, want := range map[string]string{nobody: "refused", "no port": "missing port", "unix:///nowhere": "no such file"} {
-			client := dialDirected(t, door(t, allTo(pool, address)))
+			client := dialDirected(t, door(t, proxytest.AllTo(pool, address)))
 			_, trailer, err := client.call(directedContext(t), directedMethod)
 			requireStatus(t, err, codes.Unavailable, want)
 			require.Contains(t, err.Error(), address)
@@ -336,10 +337,10 @@ func TestDirectorPicksClusters(t *testing.T) {
 			cfg := conf.Default()
 			cfg.Transport = transport
 			cfg.Clusters = map[string]*conf.Cluster{"a": conf.NewCluster(a.address), "b": conf.NewCluster(b.address)}
-			relay := newRelay(t, cfg, proxy.WithDirector(func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
+			relay := proxytest.NewRelay(t, cfg, proxy.WithDirector(func(ctx context.Context, method string) (context.Context, proxy.Target, error) {
 				return ctx, proxy.Cluster(strings.ToLower(method[len("/company."):][:1])), nil
 			}))
-			client := dialDirected(t, runWithEcho(t, relay.ServerOptions()...))
+			client := dialDirected(t, proxytest.RunWithEcho(t, relay.ServerOptions()...))
 			client.requireName(directedContext(t), "/company.A/Get", "a")
 			client.requireName(directedContext(t), "/company.B/Get", "b")
 
@@ -361,16 +362,16 @@ func TestShutdownEndsCallsWhoseDirectorBlocks(t *testing.T) {
 			cfg := conf.Default()
 			cfg.Transport = transport
 			begun := make(chan struct{}, 1)
-			relay := newRelay(t, cfg, proxy.WithDirector(func(ctx context.Context, _ string) (context.Context, proxy.Target, error) {
+			relay := proxytest.NewRelay(t, cfg, proxy.WithDirector(func(ctx context.Context, _ string) (context.Context, proxy.Target, error) {
 				begun <- struct{}{}
 				<-ctx.Done()
 				return ctx, proxy.Cluster("too late"), nil
 			}))
-			client := dialDirected(t, runWithEcho(t, relay.ServerOptions()...))
+			client := dialDirected(t, proxytest.RunWithEcho(t, relay.ServerOptions()...))
 			call := client.start(directedContext(t), directedMethod)
 			<-begun
 			assert.Equal(t, 1, relay.Stats().ActiveCalls)
-			relay.Shutdown(ended())
+			relay.Shutdown(proxytest.Ended())
 			requireStatus(t, <-call, codes.Unavailable, "shutting down")
 			require.Zero(t, relay.Stats().ActiveCalls)
 			_, _, err := client.call(directedContext(t), directedMethod)

@@ -14,6 +14,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // What the proxy does not change, and what it keeps to one call, where Kitex's
@@ -42,19 +43,19 @@ func TestKitexLimits(t *testing.T) {
 		"request": requestClaims(), "response": responseClaims(), "status": statusClaims(),
 		"shape": shapeClaims(), "neighbours": neighbourClaims(),
 	}
-	for name, w := range ways {
+	for name, w := range proxytest.Ways {
 		for group, claims := range groups {
 			for _, c := range claims {
 				t.Run(name+"/"+group+"/"+c.name, func(t *testing.T) {
-					if w.transport == conf.TransportNative {
+					if w.Transport == conf.TransportNative {
 						t.Parallel() // as in TestConformance
 					}
 					f := startClaimProxy(t, c.script, w)
 					limit := ""
 					switch {
-					case w.transport == conf.TransportKitex:
+					case w.Transport == conf.TransportKitex:
 						limit = c.kitexLimit
-					case w.onStreams():
+					case w.OnStreams():
 						limit = c.streamsLimit
 					}
 					problem := c.problem(f)
@@ -75,7 +76,7 @@ type claimProxy struct {
 	backend *rawh2.Server
 }
 
-func startClaimProxy(t *testing.T, script func(*rawh2.Stream), w way) *claimProxy {
+func startClaimProxy(t *testing.T, script func(*rawh2.Stream), w proxytest.Way) *claimProxy {
 	t.Helper()
 	if script == nil {
 		script = answerOK
@@ -83,7 +84,7 @@ func startClaimProxy(t *testing.T, script func(*rawh2.Stream), w way) *claimProx
 	backend := startRaw(t, rawh2.Options{}, script)
 	cfg := faultConfig(backend.Addr())
 	cfg.Clusters["default"].Connections = 1
-	p := w.proxy(t, cfg)
+	p := w.Proxy(t, cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	f := &faultProxy{t: t, p: p, cancel: cancel, ran: make(chan error, 1)}
 	go func() { f.ran <- p.Run(ctx) }() // ends with stop

@@ -1,19 +1,9 @@
 package proxy_test
 
 import (
-	"flag"
-	"os"
 	"testing"
+
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
-// TestMain has more tests run side by side than there are processors, unless it is told
-// how many: those that may, wait for most of their time.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = flag.Set("test.parallel", "4")
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { proxytest.Main(m) }
