@@ -81,6 +81,7 @@ var mayImport = map[string][]string{
 	"handler/handlertest/interopclient": {},
 	"handler/handlertest/rawh2":         {},
 	"handler/handlertest/loopback":      {},
+	"handler/upstream/upstreamtest":     {"handler/handlertest/loopback", "handler/secure/securetest", "handler/stream", "handler/upstream"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {
