@@ -237,7 +237,7 @@ func messages(payloads ...string) []byte {
 // safety ends a test that would otherwise hang; tick is how often a condition
 // without an event of its own is looked at.
 const (
-	safety = 10 * time.Second
+	safety = 60 * time.Second
 	tick   = time.Millisecond
 )
 

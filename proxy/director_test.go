@@ -29,7 +29,7 @@ import (
 )
 
 // directedSafety ends what would hang. Nothing passes because of it.
-const directedSafety = 20 * time.Second
+const directedSafety = 60 * time.Second
 
 func TestDirectorPicksByMethodMetadataAndAuthority(t *testing.T) {
 	a, b := startDirectedBackend(t, "a"), startDirectedBackend(t, "b")

@@ -34,7 +34,7 @@ import (
 // with a healthy call through the same proxy, and with nothing left open.
 
 // faultSafety ends what would otherwise hang; no test passes by waiting for it.
-const faultSafety = 20 * time.Second
+const faultSafety = 60 * time.Second
 
 // Methods of the fault tests. Those of faultHealthyService go to a backend
 // that is always well; the others to the cluster "default".

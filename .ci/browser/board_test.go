@@ -26,7 +26,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
-const patient = 30 * time.Second
+const patient = 60 * time.Second
 
 // board is the backend, a grpc-go server. It has the methods of board.proto.
 type board struct {

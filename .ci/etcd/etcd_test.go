@@ -32,7 +32,7 @@ import (
 const (
 	// never is a refresh that no test waits for: what is seen was told by etcd.
 	never   = 24 * time.Hour
-	patient = 30 * time.Second
+	patient = 60 * time.Second
 )
 
 // member is an etcd of one member that can be stopped and started again.

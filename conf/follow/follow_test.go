@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const safety = 10 * time.Second
+const safety = 60 * time.Second
 
 // following follows a file until the test ends; what it returns awaits a change.
 func following(t *testing.T, path string) (awaitChange func()) {

@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // safety ends what would otherwise hang; no test passes by waiting for it.
-const safety = 20 * time.Second
+const safety = 60 * time.Second
 
 var quiet = slog.New(slog.DiscardHandler)
 

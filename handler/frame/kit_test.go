@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	// safety ends what would otherwise hang; no test passes by waiting for it.
-	safety = 20 * time.Second
+	safety = 60 * time.Second
 	method = "/test.Service/Method"
 	// window is what either end may send on a stream unasked.
 	window = 64 << 10

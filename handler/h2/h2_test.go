@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // safety ends what would otherwise hang.
-const safety = 20 * time.Second
+const safety = 60 * time.Second
 
 func testConfig() *Config {
 	return &Config{

@@ -66,7 +66,7 @@ func (s *suite) all(t *testing.T) {
 }
 
 // defaultSafety ends what would hang. Nothing passes because of it.
-const defaultSafety = 10 * time.Second
+const defaultSafety = 60 * time.Second
 
 // suite is one run of the tests through one Target.
 type suite struct {

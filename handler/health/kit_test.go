@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // safety ends what would otherwise hang; no test passes by waiting for it.
-const safety = 20 * time.Second
+const safety = 60 * time.Second
 
 // opener opens real calls. All of them have to have been aborted when the test ends.
 func opener(t testing.TB) Opener {

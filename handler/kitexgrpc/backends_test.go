@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	safety = 20 * time.Second
+	safety = 60 * time.Second
 	tick   = 5 * time.Millisecond
 )
 

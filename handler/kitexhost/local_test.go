@@ -36,7 +36,7 @@ import (
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 )
 
-const safety = 20 * time.Second
+const safety = 60 * time.Second
 
 // engine are the options of a Kitex server that serves with the engine. Methods
 // it has no service for are answered with UNIMPLEMENTED.

@@ -16,6 +16,6 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	safety = 20 * time.Second
+	safety = 60 * time.Second
 	tick   = 5 * time.Millisecond
 )

@@ -34,7 +34,7 @@ func write(t *testing.T, content []byte) string {
 }
 
 // safety ends what would otherwise hang; no test passes by waiting for it.
-const safety = 20 * time.Second
+const safety = 60 * time.Second
 
 // meet makes a handshake, and returns what each side makes of the other.
 func meet(t *testing.T, server, client *tls.Config) (ofServer, ofClient tls.ConnectionState, serverErr, clientErr error) {

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // safety ends what would otherwise hang; no test passes by waiting for it.
-const safety = 20 * time.Second
+const safety = 60 * time.Second
 
 // never is a refresh that no test waits for.
 const never = time.Hour
