@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -141,6 +142,28 @@ func TestSIGHUPOpensTheAccessLogAnew(t *testing.T) {
 	calls, err := os.ReadFile(log)
 	require.NoError(t, err)
 	assert.Equal(t, 5, strings.Count(string(calls), "\n"), "%s", calls)
+}
+
+// A bad file that becomes again what is in use has to end the alarm that it has raised.
+func TestABadFileThatIsTakenBackIsAReloadThatWorks(t *testing.T) {
+	f := &following{backend: startBackend(t)}
+	good := f.config("admin: {address: '127.0.0.1:0'}\n")
+	f.path = writeFile(t, good)
+	f.program = start(t, "serve", "-c", f.path)
+	admin := f.stderr.await(t, ` admin=(\S+)`)
+	says := func(line string) func() bool {
+		return func() bool { return strings.Contains(answerTo(t, "http://"+admin+"/metrics"), line) }
+	}
+
+	before := f.stderr.String()
+	f.replace(t, good+"timouts: {}\n")
+	f.awaitNew(t, before, `the one in use stays`)
+	require.Eventually(t, says("kitexproxy_reload_failed 1\n"), patience, time.Millisecond)
+
+	before = f.stderr.String()
+	f.replace(t, good)
+	f.awaitNew(t, before, `msg=reloaded configuration=\S+ changes=0\n`)
+	require.Eventually(t, says("kitexproxy_reload_failed 0\n"), patience, time.Millisecond)
 }
 
 func TestReloadChangesTheLogLevel(t *testing.T) {
