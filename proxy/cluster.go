@@ -61,7 +61,7 @@ func (r *Relay) newCluster(name string, cfg *conf.Cluster, before *liveCluster) 
 }
 
 // inherit takes over what is known of the instances: those that the same source has
-// found, in case that it does not answer now, and which are not healthy.
+// found, in case that it does not answer now, which are new, and which are not healthy.
 func (l *liveCluster) inherit(before *liveCluster) {
 	known := before.Snapshot()
 	if l.source != nil && reflect.DeepEqual(l.cfg.Discovery, before.cfg.Discovery) {
@@ -71,6 +71,7 @@ func (l *liveCluster) inherit(before *liveCluster) {
 		}
 		l.Update(instances)
 	}
+	l.Inherit(before.Cluster)
 	if !l.checksHealth() || !before.checksHealth() {
 		return
 	}

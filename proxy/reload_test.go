@@ -359,6 +359,22 @@ func TestReloadKeepsWhatIsKnownOfInstances(t *testing.T) {
 	require.Eventually(t, func() bool { return f.answers(20)["ill"] > 0 }, faultSafety, 5*time.Millisecond, "it is back")
 }
 
+// An instance that a reload adds is new, and those that were there are not.
+func TestReloadStartsNewInstancesSlowly(t *testing.T) {
+	old, added := startNamed(t, "old", nil), startNamed(t, "added", nil)
+	config := func(addresses ...string) *conf.Config {
+		cfg := faultConfig()
+		cfg.Clusters["default"] = conf.NewCluster(addresses...)
+		cfg.Clusters["default"].Health = &conf.Health{SlowStart: conf.Duration(time.Hour)}
+		return cfg
+	}
+	f := startCluster(t, config(old.addr))
+	f.reload(config(old.addr, added.addr))
+	instances := f.p.Clusters()[0].Instances
+	require.InDelta(t, 1, instances[0].Share, 1e-6)
+	require.InDelta(t, 0.1, instances[1].Share, 0.05)
+}
+
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	b := startNamed(t, "b", nil)
 	log, option := withLog()
