@@ -355,6 +355,10 @@ func TestReloadKeepsWhatIsKnownOfInstances(t *testing.T) {
 		f.reload(config(balance))
 		require.Equal(t, map[string]int{"well": 20}, f.answers(20), "the file cannot be read now")
 	}
+	seldom := config(conf.BalanceLeastActive)
+	seldom.Clusters["default"].Discovery.Refresh = conf.Duration(2 * time.Hour)
+	f.reload(seldom)
+	require.Equal(t, map[string]int{"well": 20}, f.answers(20), "it is the same file, however often it is read")
 	ill.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	require.Eventually(t, func() bool { return f.answers(20)["ill"] > 0 }, faultSafety, 5*time.Millisecond, "it is back")
 }
