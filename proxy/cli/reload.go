@@ -101,6 +101,9 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 	}
 	err = r.proxy.Reload(ctx, next)
 	r.failed = err != nil
+	if ctx.Err() != nil {
+		return // the program ends, and what it has cut short is nobody's fault
+	}
 	if err != nil {
 		r.log.Error("the configuration cannot be used, and the one in use stays", "error", err)
 		return

@@ -181,6 +181,22 @@ func TestABadFileThatIsTakenBackIsAReloadThatWorks(t *testing.T) {
 	require.Eventually(t, says("kitexproxy_reload_failed 0\n"), patience, time.Millisecond)
 }
 
+// A reload that the end of the program cuts short says nothing of its configuration.
+func TestStopDuringAReload(t *testing.T) {
+	f := startFollowing(t)
+	before := f.stderr.String()
+	f.replace(t, `
+listeners: [{address: "127.0.0.1:0"}, {address: "localhost:0"}]
+clusters: {later: {discovery: {file: absent.yaml}}}
+default: {cluster: later}
+timeouts: {connect: 1m}
+`)
+	f.awaitNew(t, before, `msg="no instances found yet"`) // which the reload waits for
+	f.stop()
+	assert.Equal(t, 0, f.code(t))
+	assert.NotContains(t, f.stderr.String(), "level=ERROR")
+}
+
 func TestReloadChangesTheLogLevel(t *testing.T) {
 	f := startFollowing(t)
 	require.NotContains(t, f.stderr.String(), "level=DEBUG")
