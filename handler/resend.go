@@ -132,7 +132,7 @@ func (r *resend) open() error {
 	}
 	r.sends = 1
 	a, err := r.openNext(r.newTry())
-	if err != nil && policy != nil && retryable(policy, r.call.failure(err).Code) {
+	if err != nil && policy != nil && retryable(policy, r.call.failure(err).Code) && !isTooMuch(err) {
 		a, err = unopened(err), nil // Header tries again
 	}
 	if err != nil {

@@ -30,7 +30,7 @@ func (r *resend) retry(err error) bool {
 		return false
 	}
 	code, trailer := r.outcome(r.current(), err)
-	if !retryable(policy, code) {
+	if !retryable(policy, code) || isTooMuch(err) {
 		return false
 	}
 	pause, allowed := r.pauseBefore(policy, trailer)
@@ -72,6 +72,12 @@ func (r *resend) resultOf(code stream.Code, err error) cluster.Result {
 
 func retryable(policy *conf.Retry, code stream.Code) bool {
 	return slices.Contains(policy.Codes, conf.Code(code.String()))
+}
+
+// isTooMuch reports whether an attempt was one more than the cluster may have. Such a
+// call ends at once, whatever the policy says of its code: others would only be more.
+func isTooMuch(err error) bool {
+	return err != nil && stream.AsFailure(err).Reason == stream.Overloaded
 }
 
 // pauseBefore returns how long to wait before the next attempt. trailer is that of

@@ -16,6 +16,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/gateway"
 	"github.com/kitexproxy/kitexproxy/handler/secure"
 	"github.com/kitexproxy/kitexproxy/handler/tracing"
+	"github.com/kitexproxy/kitexproxy/resolver"
 	"github.com/kitexproxy/kitexproxy/resolver/discovery"
 )
 
@@ -66,6 +67,27 @@ func checkClusters(cfg *conf.Config, o *options) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Warnings returns what is wrong with a valid configuration that keeps no proxy from
+// starting: routes that no call goes by, and files that clusters would find no
+// instances in. Like Check, it opens no connections.
+func Warnings(cfg *conf.Config) []string {
+	var all []string
+	for _, s := range resolver.Unreachable(cfg) {
+		all = append(all, s.Reason)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Clusters)) {
+		d := cfg.Clusters[name].Discovery
+		if d == nil || d.File == "" {
+			continue
+		}
+		path := conf.KeyPath(conf.KeyPath("clusters", name), "discovery")
+		if err := at(path, discovery.CheckFile(d.File)); err != nil {
+			all = append(all, err.Error())
+		}
+	}
+	return all
 }
 
 func checkLinks(cfg *conf.Config) error {

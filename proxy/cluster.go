@@ -61,22 +61,34 @@ func (r *Relay) newCluster(name string, cfg *conf.Cluster, before *liveCluster) 
 }
 
 // inherit takes over what is known of the instances: those that the same source has
-// found, in case that it does not answer now, and which are not healthy.
+// found, in case that it does not answer now, which are new, and which are not healthy.
 func (l *liveCluster) inherit(before *liveCluster) {
 	known := before.Snapshot()
-	if l.source != nil && reflect.DeepEqual(l.cfg.Discovery, before.cfg.Discovery) {
+	if l.source != nil && sameSource(l.cfg.Discovery, before.cfg.Discovery) {
 		var instances []cluster.Instance
 		for _, s := range known {
 			instances = append(instances, cluster.Instance{Address: s.Address, Weight: s.Weight})
 		}
 		l.Update(instances)
 	}
+	l.Inherit(before.Cluster)
 	if !l.checksHealth() || !before.checksHealth() {
 		return
 	}
 	for _, e := range l.Endpoints() {
 		e.SetHealthy(!slices.ContainsFunc(known, func(s cluster.Status) bool { return s.Address == e.Address() && !s.Healthy }))
 	}
+}
+
+// sameSource reports whether two discoveries ask the same source, however often. before
+// may be nil.
+func sameSource(d, before *conf.Discovery) bool {
+	if before == nil {
+		return false
+	}
+	asked := *before
+	asked.Refresh = d.Refresh
+	return reflect.DeepEqual(d, &asked)
 }
 
 func (l *liveCluster) checksHealth() bool { return l.cfg.Health != nil && l.cfg.Health.Check != nil }

@@ -216,6 +216,29 @@ func TestClusterLimitsPending(t *testing.T) {
 	requireOK(t, <-results, []byte("x"))
 }
 
+// What is too much for a cluster ends at once, also where a route has such codes retried.
+func TestClusterLimitsAreNotRetried(t *testing.T) {
+	b := startNamed(t, "b", nil)
+	cfg := faultConfig()
+	cfg.Clusters["default"] = conf.NewCluster(b.addr)
+	c := cfg.Clusters["default"]
+	c.Connections, c.Pool.StreamsPerConnection, c.Limits.Pending = 1, 1, 1
+	retrying(func(r *conf.Retry) { r.Backoff, r.MaxBackoff = conf.Duration(time.Minute), conf.Duration(time.Minute) })(cfg)
+	f := startCluster(t, cfg)
+	open := f.stream()
+	_, err := open.Header()
+	require.NoError(t, err)
+	results := make(chan callResult, 2)
+	for range 2 { // one more may wait
+		go func() { results <- f.call(f.safe(), faultMethod, []byte("x")) }()
+	}
+	requireFailure(t, <-results, codes.Unavailable, stream.Overloaded, "limits.pending")
+	require.NoError(t, open.CloseSend())
+	_, err = receiveAll(open)
+	require.NoError(t, err)
+	requireOK(t, <-results, []byte("x"))
+}
+
 // The instances that a file names come and go, and no call fails.
 func TestClusterFollowsAFile(t *testing.T) {
 	backends := startNameds(t, "b", 3)

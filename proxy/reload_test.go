@@ -355,8 +355,28 @@ func TestReloadKeepsWhatIsKnownOfInstances(t *testing.T) {
 		f.reload(config(balance))
 		require.Equal(t, map[string]int{"well": 20}, f.answers(20), "the file cannot be read now")
 	}
+	seldom := config(conf.BalanceLeastActive)
+	seldom.Clusters["default"].Discovery.Refresh = conf.Duration(2 * time.Hour)
+	f.reload(seldom)
+	require.Equal(t, map[string]int{"well": 20}, f.answers(20), "it is the same file, however often it is read")
 	ill.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	require.Eventually(t, func() bool { return f.answers(20)["ill"] > 0 }, faultSafety, 5*time.Millisecond, "it is back")
+}
+
+// An instance that a reload adds is new, and those that were there are not.
+func TestReloadStartsNewInstancesSlowly(t *testing.T) {
+	old, added := startNamed(t, "old", nil), startNamed(t, "added", nil)
+	config := func(addresses ...string) *conf.Config {
+		cfg := faultConfig()
+		cfg.Clusters["default"] = conf.NewCluster(addresses...)
+		cfg.Clusters["default"].Health = &conf.Health{SlowStart: conf.Duration(time.Hour)}
+		return cfg
+	}
+	f := startCluster(t, config(old.addr))
+	f.reload(config(old.addr, added.addr))
+	instances := f.p.Clusters()[0].Instances
+	require.InDelta(t, 1, instances[0].Share, 1e-6)
+	require.InDelta(t, 0.1, instances[1].Share, 0.05)
 }
 
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {

@@ -143,3 +143,63 @@ func TestOtherFilesAreNoChange(t *testing.T) {
 	<-ended
 	require.Equal(t, []string{"1", "2"}, read)
 }
+
+// relink has a link lead elsewhere, as "ln -sfn" and Kubernetes do.
+func relink(t *testing.T, to, link string) {
+	t.Helper()
+	require.NoError(t, os.Symlink(to, link+".new"))
+	require.NoError(t, os.Rename(link+".new", link))
+}
+
+// versions makes two directories beside each other, with a file each.
+func versions(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, version := range []string{"v1", "v2"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, version), 0o700))
+		write(t, filepath.Join(dir, version, "a.yaml"), version)
+	}
+	return dir
+}
+
+func TestFileBehindALinkThatIsWritten(t *testing.T) {
+	dir, path := versions(t), filepath.Join(t.TempDir(), "link.yaml")
+	require.NoError(t, os.Symlink(filepath.Join(dir, "v1", "a.yaml"), path))
+	changed := following(t, path)
+	changed()
+	write(t, filepath.Join(dir, "v1", "a.yaml"), "other")
+	changed()
+	relink(t, filepath.Join(dir, "v2", "a.yaml"), path)
+	changed()
+	write(t, path, "through the link")
+	changed()
+}
+
+// Releases are put into place by a link above the file.
+func TestLinkAboveTheDirectory(t *testing.T) {
+	dir := versions(t)
+	require.NoError(t, os.Symlink("v1", filepath.Join(dir, "current")))
+	path := filepath.Join(dir, "current", "a.yaml")
+	changed := following(t, path)
+	changed()
+	for range 2 {
+		relink(t, "v2", filepath.Join(dir, "current"))
+		changed()
+		write(t, path, "other")
+		changed()
+		relink(t, "v1", filepath.Join(dir, "current"))
+		changed()
+	}
+}
+
+func TestLinksInACircle(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.yaml")
+	require.NoError(t, os.Symlink("b.yaml", path))
+	require.NoError(t, os.Symlink("a.yaml", filepath.Join(dir, "b.yaml")))
+	changed := following(t, path)
+	changed()
+	write(t, path+".new", "1")
+	require.NoError(t, os.Rename(path+".new", path))
+	changed()
+}

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kitexproxy/kitexproxy/proxy"
-	"github.com/kitexproxy/kitexproxy/resolver"
 )
 
 func newCheck(a *app) *cobra.Command {
@@ -19,7 +18,8 @@ func newCheck(a *app) *cobra.Command {
 		Long: `check reads a configuration file as serve does and reports every problem in it,
 one on a line as file:line:column: those of schemas, rules and filters, too. It
 exits with 0 if there is none, otherwise with 1. Routes that no call comes by, because
-one before takes all of theirs, are told as warnings.`,
+one before takes all of theirs, and files in which clusters would find no instances are
+told as warnings.`,
 		Example: `  kitexproxy check -c conf/proxy.yaml`,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,8 +49,8 @@ func (a *app) check(ctx context.Context, path string) error {
 		}
 		return errReported
 	}
-	for _, s := range resolver.Unreachable(cfg) {
-		fmt.Fprintf(a.stderr, "%s: warning: %s\n", path, s.Reason)
+	for _, warning := range proxy.Warnings(cfg) {
+		fmt.Fprintf(a.stderr, "%s: warning: %s\n", path, warning)
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s: ok: %s, %s, %s\n", path,
 		count(len(cfg.Listeners), "listener"), count(len(cfg.Clusters), "cluster"), count(len(cfg.Routes), "route"))

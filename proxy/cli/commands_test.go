@@ -241,6 +241,32 @@ service S {
 	assert.Equal(t, 8, strings.Count(stderr, "\n"), "each is told once: %s", stderr)
 }
 
+// What keeps no proxy from starting, as it may be mended while that runs, is a warning.
+func TestCheckWarns(t *testing.T) {
+	dir := t.TempDir()
+	file := writeFile(t, fmt.Sprintf(`
+listeners: [{address: ":1"}]
+clusters:
+  absent: {discovery: {file: %[1]s/absent.yaml}}
+  good: {discovery: {file: %[1]s/good.yaml}}
+  none: {discovery: {file: %[1]s/none.yaml}}
+routes:
+  - {match: {authority: "*.example.com"}, cluster: absent}
+  - {match: {authority: a.example.com, service: x.Y}, cluster: none}
+default: {cluster: good}
+`, dir))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "good.yaml"), []byte("- a:1\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "none.yaml"), []byte("[]\n"), 0o600))
+	code, stdout, stderr := run(t, "check", "-c", file)
+	assert.Equal(t, 0, code)
+	assert.Equal(t, file+": ok: 1 listener, 3 clusters, 2 routes\n", stdout)
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	require.Len(t, lines, 3, stderr)
+	assert.Regexp(t, "^"+file+`: warning: routes\[1\] is never reached, as routes\[0\] takes `, lines[0])
+	assert.Regexp(t, "^"+file+": warning: clusters.absent.discovery: .+/absent.yaml: no such file", lines[1])
+	assert.Regexp(t, "^"+file+": warning: clusters.none.discovery: .+/none.yaml:1:1: the list has no instances", lines[2])
+}
+
 func TestCheckWritesNothing(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "calls.log")
 	file := writeFile(t, configFor("127.0.0.1:9000", fmt.Sprintf("access_log: {output: %q}\nadmin: {}\n", log)))

@@ -19,6 +19,7 @@ type reloader struct {
 	follow func(ctx context.Context, changed func())
 	load   func(ctx context.Context) (*conf.Config, error) // reads it, with what flags say
 	inUse  *conf.Config                                    // since the last reload that worked
+	failed bool                                            // there has been one since that did not
 	level  *slog.LevelVar
 	log    *slog.Logger
 }
@@ -89,15 +90,21 @@ func wait(ctx context.Context, d time.Duration) bool {
 func (r *reloader) reload(ctx context.Context, asked bool) {
 	next, err := r.load(ctx)
 	if err != nil {
+		r.failed = true
 		r.log.Error("the configuration is not valid, and the one in use stays", "error", err)
 		r.proxy.ReloadFailed(err)
 		return
 	}
 	changes := conf.Diff(r.inUse, next)
-	if len(changes) == 0 && !asked {
+	if len(changes) == 0 && !asked && !r.failed {
 		return // it has been written, but says the same
 	}
-	if err := r.proxy.Reload(ctx, next); err != nil {
+	err = r.proxy.Reload(ctx, next)
+	r.failed = err != nil
+	if ctx.Err() != nil {
+		return // the program ends, and what it has cut short is nobody's fault
+	}
+	if err != nil {
 		r.log.Error("the configuration cannot be used, and the one in use stays", "error", err)
 		return
 	}

@@ -2,11 +2,13 @@ package cli_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -84,6 +86,20 @@ func TestServeReloadsOnSIGHUP(t *testing.T) {
 	checkCalls(t, f.address)
 }
 
+// To read a configuration may take a while, and a hangup meanwhile must not end the program.
+func TestSIGHUPWhileTheConfigurationIsRead(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	p := start(t, "serve", "-c", "etcd://"+silent.Addr().String()+"/kitexproxy/edge")
+	conn, err := silent.Accept()
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+	p.stop()
+	p.code(t)
+}
+
 func TestABadFileChangesNothing(t *testing.T) {
 	f := startFollowing(t)
 	for name, test := range map[string]struct{ content, says string }{
@@ -141,6 +157,44 @@ func TestSIGHUPOpensTheAccessLogAnew(t *testing.T) {
 	calls, err := os.ReadFile(log)
 	require.NoError(t, err)
 	assert.Equal(t, 5, strings.Count(string(calls), "\n"), "%s", calls)
+}
+
+// A bad file that becomes again what is in use has to end the alarm that it has raised.
+func TestABadFileThatIsTakenBackIsAReloadThatWorks(t *testing.T) {
+	f := &following{backend: startBackend(t)}
+	good := f.config("admin: {address: '127.0.0.1:0'}\n")
+	f.path = writeFile(t, good)
+	f.program = start(t, "serve", "-c", f.path)
+	admin := f.stderr.await(t, ` admin=(\S+)`)
+	says := func(line string) func() bool {
+		return func() bool { return strings.Contains(answerTo(t, "http://"+admin+"/metrics"), line) }
+	}
+
+	before := f.stderr.String()
+	f.replace(t, good+"timouts: {}\n")
+	f.awaitNew(t, before, `the one in use stays`)
+	require.Eventually(t, says("kitexproxy_reload_failed 1\n"), patience, time.Millisecond)
+
+	before = f.stderr.String()
+	f.replace(t, good)
+	f.awaitNew(t, before, `msg=reloaded configuration=\S+ changes=0\n`)
+	require.Eventually(t, says("kitexproxy_reload_failed 0\n"), patience, time.Millisecond)
+}
+
+// A reload that the end of the program cuts short says nothing of its configuration.
+func TestStopDuringAReload(t *testing.T) {
+	f := startFollowing(t)
+	before := f.stderr.String()
+	f.replace(t, `
+listeners: [{address: "127.0.0.1:0"}, {address: "localhost:0"}]
+clusters: {later: {discovery: {file: absent.yaml}}}
+default: {cluster: later}
+timeouts: {connect: 1m}
+`)
+	f.awaitNew(t, before, `msg="no instances found yet"`) // which the reload waits for
+	f.stop()
+	assert.Equal(t, 0, f.code(t))
+	assert.NotContains(t, f.stderr.String(), "level=ERROR")
 }
 
 func TestReloadChangesTheLogLevel(t *testing.T) {

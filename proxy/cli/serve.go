@@ -56,6 +56,8 @@ shutdown timeout is over; a second signal ends it at once.`,
 }
 
 func (a *app) serve(ctx context.Context, f *flags) error {
+	hangups, stop := notifyHangups() // one that comes early waits
+	defer stop()
 	src, err := a.sourceOf(f.config)
 	if err != nil {
 		return err
@@ -77,8 +79,6 @@ func (a *app) serve(ctx context.Context, f *flags) error {
 	var level slog.LevelVar
 	logger := newLogger(a.stderr, cfg.Log, &level)
 	routeLogs(logger)
-	hangups, stop := notifyHangups() // one that comes early waits
-	defer stop()
 	var reloading sync.WaitGroup
 	defer reloading.Wait()
 	ctx, cancel := context.WithCancel(ctx)

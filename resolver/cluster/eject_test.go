@@ -267,6 +267,36 @@ func TestInstancesThatAreAllNewDoNotWaitForEachOther(t *testing.T) {
 	})
 }
 
+// A cluster whose configuration lists its instances gets new ones by a reload alone.
+func TestSlowStartsOutliveTheCluster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := &conf.Cluster{Health: &conf.Health{SlowStart: conf.Duration(time.Minute)}}
+		first := newCluster(t, slow)
+		first.Update(equal(1))
+		time.Sleep(time.Hour)
+		second := newCluster(t, slow)
+		second.Update(equal(2))
+		second.Inherit(first)
+		require.InDelta(t, 1, status(t, second, address(0)).Share, 0)
+		require.InDelta(t, 0.1, status(t, second, address(1)).Share, 1e-6)
+		time.Sleep(20 * time.Second)
+		third := newCluster(t, slow)
+		third.Update(equal(3))
+		third.Inherit(second)
+		for i, want := range []float64{1, 0.4, 0.1} {
+			require.InDelta(t, want, status(t, third, address(i)).Share, 1e-6)
+		}
+		time.Sleep(time.Minute)
+		require.InDelta(t, 1, status(t, third, address(2)).Share, 0)
+		require.True(t, third.set.Load().due.IsZero())
+
+		fast := newCluster(t, new(conf.Cluster))
+		fast.Update(equal(4))
+		fast.Inherit(third)
+		require.InDelta(t, 1, status(t, fast, address(3)).Share, 0)
+	})
+}
+
 func TestWindow(t *testing.T) {
 	requireSum := func(t *testing.T, w *window, period uint64, calls, failed int64) {
 		t.Helper()

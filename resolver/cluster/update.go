@@ -70,6 +70,37 @@ func (c *Cluster) adopt(instances []Instance, now time.Time) []*Endpoint {
 	return all
 }
 
+// Inherit has slow starts go on as in the cluster that c takes the place of: its
+// instances are not new, and others are.
+func (c *Cluster) Inherit(before *Cluster) {
+	since := before.beginnings()
+	if c.slowStart == 0 || len(since) == 0 {
+		return
+	}
+	c.change(func(now time.Time) bool {
+		for _, e := range c.all {
+			var known bool
+			if e.since, known = since[e.address]; !known {
+				e.warmUp(now)
+			}
+		}
+		return true
+	})
+}
+
+// beginnings returns since when the shares of the instances grow, by address; the zero
+// value for those that have all of it.
+func (c *Cluster) beginnings() map[string]time.Time {
+	c.current() // so that what is over is known to be
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since := make(map[string]time.Time, len(c.all))
+	for _, e := range c.all {
+		since[e.address] = e.since
+	}
+	return since
+}
+
 // current returns the set to choose from and, if that depends on it, the time.
 func (c *Cluster) current() (*set, time.Time) {
 	s := c.set.Load()

@@ -82,7 +82,10 @@ func (d *dnsSource) lookUp(ctx context.Context) (failures [len(families)]error) 
 	return failures
 }
 
+// isNotFound reports whether a name has no addresses of a family. There is an error of its
+// own for one that has addresses of the other, and has them from the file of hosts.
 func isNotFound(err error) bool {
 	var dns *net.DNSError
-	return errors.As(err, &dns) && dns.IsNotFound
+	var other *net.AddrError
+	return errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &other)
 }

@@ -94,6 +94,18 @@ func TestDNSHasAnInstanceForEachAddress(t *testing.T) {
 	assert.Equal(t, "[::1]:8888", w.next(t))
 }
 
+// What net says of a name that only the file of hosts has, with addresses of one family,
+// it says of an address as well.
+func TestDNSNameOfTheFileOfHosts(t *testing.T) {
+	for address, want := range map[string]string{"127.0.0.1": "127.0.0.1:8888", "::1": "[::1]:8888"} {
+		d := &dnsSource{name: address, port: 8888, resolver: net.DefaultResolver}
+		instances, err := d.resolve(t.Context())
+		require.NoError(t, err)
+		require.Len(t, instances, 1)
+		assert.Equal(t, want, instances[0].Address().String())
+	}
+}
+
 func TestDNSNameThatVanishes(t *testing.T) {
 	n := &nameServer{v4: [][4]byte{{10, 0, 0, 1}}}
 	w := watch(t, serveNames(t, n), 10*time.Millisecond)

@@ -19,15 +19,26 @@ func openFile(path string) Source {
 	return Source{
 		Name: fmt.Sprintf("file %q", path),
 		Resolver: resolver("file", func(context.Context) ([]discovery.Instance, error) {
-			data, err := readFile(path)
-			if err != nil {
-				return nil, err
-			}
-			return parseList(path, data)
+			return readList(path)
 		}),
 		Service: path,
 		Notify:  func(ctx context.Context, changed func()) { follow.File(ctx, path, changed) },
 	}
+}
+
+// CheckFile returns why a file has no instances at present. That keeps no proxy from
+// starting: the file may come to be, or be mended.
+func CheckFile(path string) error {
+	_, err := readList(path)
+	return err
+}
+
+func readList(path string) ([]discovery.Instance, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseList(path, data)
 }
 
 // readFile returns the content of a regular file: to open others can block.

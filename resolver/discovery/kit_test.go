@@ -41,6 +41,12 @@ func (a *answers) say(err error, addresses ...string) {
 	a.instances, a.err = tcp(addresses...), err
 }
 
+func (a *answers) sayInstances(instances ...discovery.Instance) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.instances, a.err = instances, nil
+}
+
 func (a *answers) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

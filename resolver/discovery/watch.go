@@ -175,7 +175,7 @@ func (w *Watch) run(ctx context.Context) {
 	}
 }
 
-// ask returns the instances that the source has, of which there is at least one, and
+// ask returns the instances that the source has, of which at least one gets calls, and
 // what cannot be used of its answer.
 func (w *Watch) ask(ctx context.Context) (found []cluster.Instance, refused []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -191,8 +191,10 @@ func (w *Watch) ask(ctx context.Context) (found []cluster.Instance, refused []st
 	found, unusable := usable(result.Instances)
 	refused = append(slices.Clip(refused), unusable...)
 	switch {
-	case len(found) > 0:
+	case slices.ContainsFunc(found, func(in cluster.Instance) bool { return in.Weight > 0 }):
 		return found, refused, nil
+	case len(found) > 0:
+		return nil, refused, errors.New("all of its instances have a weight of 0, so that no call could be answered")
 	case len(refused) > 0:
 		return nil, refused, fmt.Errorf("it has no instance that can be used: %s", summary(refused))
 	default:

@@ -41,6 +41,7 @@ func TestTheLastInstancesStayInUse(t *testing.T) {
 		"while the source fails":        func(a *answers) { a.say(errors.New("out of order")) },
 		"when it has none all at once":  func(a *answers) { a.say(nil) },
 		"when it has none that are any": func(a *answers) { a.say(nil, "no address") },
+		"when none gets any calls":      func(a *answers) { a.sayInstances(discovery.NewInstance("tcp", "10.0.0.2:1", 0, nil)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
