@@ -53,20 +53,22 @@ func (c *call) finish(t *stream.Trailer) {
 	c.in.Finish(c.changeTrailer(t))
 }
 
-// answerWith notes that a filter of the request has ended the call.
-func (c *call) answerWith(e *filter.Ended) {
+// answerWith notes that a filter of the request has ended the call. It reports false if
+// the client is to have the rest of a message before that.
+func (c *call) answerWith(e *filter.Ended) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answer = e
+	return !c.inside
 }
 
 // endOf says how the call ends that err broke off. If a filter did so, the client
 // gets what that has to say.
 func (c *call) endOf(err error) *stream.Trailer {
 	c.mu.Lock()
-	byFilter := c.answer
+	byFilter, torn := c.answer, c.inside
 	c.mu.Unlock()
-	if byFilter == nil && !errors.As(err, &byFilter) {
+	if torn || byFilter == nil && !errors.As(err, &byFilter) {
 		return c.failure(err).Trailer()
 	}
 	if err := c.sendAnswer(byFilter); err != nil {
