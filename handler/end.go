@@ -34,6 +34,17 @@ func (c *call) abort(t *stream.Trailer) {
 	}
 }
 
+// exit ends c because of err, in a goroutine that ends as well and may be the one that
+// would finish c.
+func (c *call) exit(err error) {
+	t := stream.AsFailure(err).Trailer()
+	c.abort(t)
+	c.mu.Lock()
+	t = c.changeTrailer(t)
+	c.mu.Unlock()
+	c.in.Finish(t) // abort leaves that to a finish under way
+}
+
 // finish ends c with t, or as abort has done it, and lets the filters of the end
 // know. Only the first call has an effect. It is for the goroutine of the call.
 func (c *call) finish(t *stream.Trailer) {

@@ -315,7 +315,7 @@ func (h *Handler) begin(c *call) error {
 	}
 	c.run = c.chain.Begin(filter.CallInfo{
 		Request: c.in.Request(), Peer: c.in.Peer(), Cluster: c.target.Cluster.Name(), Route: c.target.Route,
-		Logger: h.opts.Logger,
+		Logger: h.opts.Logger, Exits: c.exit,
 	})
 	return c.run.Start(c.ctx)
 }

@@ -129,13 +129,13 @@ func TestCostOfMessages(t *testing.T) {
 		return m.Descriptor().Fields().ByName(protoreflect.Name(name))
 	}
 	ints := m.Mutable(field("ints")).List()
-	for i := range 5_000 {
+	for i := range 2_000 {
 		ints.Append(protoreflect.ValueOfInt32(int32(i)))
 	}
 	payload := m.Mutable(field("payload")).Message()
 	tags := payload.Mutable(payload.Descriptor().Fields().ByName("tags")).List()
-	for range 5_000 {
-		tags.Append(protoreflect.ValueOfString("tag"))
+	for range 250 {
+		tags.Append(protoreflect.ValueOfString(strings.Repeat("tag", 33)))
 	}
 	m.Mutable(field("payloads")).List().Append(protoreflect.ValueOfMessage(payload))
 	packed, err := proto.Marshal(payload.Interface())
@@ -145,28 +145,28 @@ func TestCostOfMessages(t *testing.T) {
 	any.Set(number(any, 2), protoreflect.ValueOfBytes(packed))
 	m.Mutable(field("anys")).Map().Set(protoreflect.ValueOfString("a").MapKey(), protoreflect.ValueOfMessage(any))
 	json := m.Mutable(field("struct")).Message()
-	for i := range 500 {
+	for i := range 50 {
 		value := json.NewField(number(json, 1)).Map().NewValue()
-		value.Message().Set(number(value.Message(), 2), protoreflect.ValueOfFloat64(1))
+		value.Message().Set(number(value.Message(), 3), protoreflect.ValueOfString(strings.Repeat("x", 300)))
 		json.Mutable(number(json, 1)).Map().Set(protoreflect.ValueOfString(strconv.Itoa(i)).MapKey(), value)
 	}
 
 	const tooLong = "it takes too long: cost limit exceeded"
 	for condition, want := range map[string]string{
-		`message.ints.all(i, message.any.count <= i)`:                                                  tooLong,
-		`message.ints.all(i, message.anys.a.count <= i)`:                                               tooLong,
-		`message.ints.all(i, message.anys.all(k, message.anys[k].count <= i))`:                         tooLong,
-		`message.ints.all(i, dyn(message).any.count <= i)`:                                             tooLong,
-		`message.ints.all(i, message.struct["1"] <= i + 1)`:                                            tooLong,
-		`message.ints.all(i, message.payload == message.payloads[0])`:                                  tooLong,
-		`message.ints.all(i, message.payloads == message.payloads)`:                                    tooLong,
-		`message.ints.all(i, message.payload in message.payloads)`:                                     tooLong,
-		`message.ints.all(i, Payload{inner: message.payload}.count == 0)`:                              tooLong,
-		`message.ints.all(i, optional.ofNonZeroValue(message.payload).hasValue())`:                     tooLong,
-		`message.ints.all(i, message.payloads.size() == 1 && message.payload.count == 0)`:              met,
-		`message.ints.all(i, message.payloads.all(p, p.count <= i))`:                                   met,
-		`cel.bind(a, message.any, message.ints.all(i, a.count <= i))`:                                  met,
-		`message.any.count == 0 && message.struct["1"] == 1 && message.payload == message.payloads[0]`: met,
+		`message.ints.all(i, message.any.count <= i)`:                                                   tooLong,
+		`message.ints.all(i, message.anys.a.count <= i)`:                                                tooLong,
+		`message.ints.all(i, message.anys.all(k, message.anys[k].count <= i))`:                          tooLong,
+		`message.ints.all(i, dyn(message).any.count <= i)`:                                              tooLong,
+		`message.ints.all(i, message.struct["1"] != string(i))`:                                         tooLong,
+		`message.ints.all(i, message.payload == message.payloads[0])`:                                   tooLong,
+		`message.ints.all(i, message.payloads == message.payloads)`:                                     tooLong,
+		`message.ints.all(i, message.payload in message.payloads)`:                                      tooLong,
+		`message.ints.all(i, Payload{inner: message.payload}.count == 0)`:                               tooLong,
+		`message.ints.all(i, optional.ofNonZeroValue(message.payload).hasValue())`:                      tooLong,
+		`message.ints.all(i, message.payloads.size() == 1 && message.payload.count == 0)`:               met,
+		`message.ints.all(i, message.payloads.all(p, p.count <= i))`:                                    met,
+		`cel.bind(a, message.any, message.ints.all(i, a.count <= i))`:                                   met,
+		`message.any.count == 0 && message.struct["1"] != "" && message.payload == message.payloads[0]`: met,
 	} {
 		t.Run(condition, func(t *testing.T) {
 			c := begin(t, method("Unary"), nil, rejects(filter.AtRequest, condition))
