@@ -136,13 +136,17 @@ func (a *activation) pay(cost int) bool {
 	return a.cost <= costLimit
 }
 
-// size returns how many bytes the messages and texts in a message, a list or a map
-// have, 0 for anything else.
+// size returns how many bytes the messages and texts in a message, a list, a map or an
+// optional value have, 0 for anything else.
 func size(v ref.Val) int {
 	n := 0
 	switch v := v.(type) {
 	case *message:
 		return proto.Size(v.m.Interface())
+	case *types.Optional:
+		if v.HasValue() {
+			return textSize(v.GetValue()) + size(v.GetValue())
+		}
 	case traits.MutableLister, traits.MutableMapper:
 		return 0
 	case traits.Lister:

@@ -163,6 +163,7 @@ func TestCostOfMessages(t *testing.T) {
 		`message.ints.all(i, message.payload in message.payloads)`:                                      tooLong,
 		`message.ints.all(i, Payload{inner: message.payload}.count == 0)`:                               tooLong,
 		`message.ints.all(i, optional.ofNonZeroValue(message.payload).hasValue())`:                      tooLong,
+		`message.ints.all(i, message.?payload == message.?payload)`:                                     tooLong,
 		`message.ints.all(i, message.payloads.size() == 1 && message.payload.count == 0)`:               met,
 		`message.ints.all(i, message.payloads.all(p, p.count <= i))`:                                    met,
 		`cel.bind(a, message.any, message.ints.all(i, a.count <= i))`:                                   met,
