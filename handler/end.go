@@ -34,6 +34,17 @@ func (c *call) abort(t *stream.Trailer) {
 	}
 }
 
+// exit ends c because of err, in a goroutine that ends as well and may be the one that
+// would finish c.
+func (c *call) exit(err error) {
+	t := stream.AsFailure(err).Trailer()
+	c.abort(t)
+	c.mu.Lock()
+	t = c.changeTrailer(t)
+	c.mu.Unlock()
+	c.in.Finish(t) // abort leaves that to a finish under way
+}
+
 // finish ends c with t, or as abort has done it, and lets the filters of the end
 // know. Only the first call has an effect. It is for the goroutine of the call.
 func (c *call) finish(t *stream.Trailer) {
@@ -53,20 +64,22 @@ func (c *call) finish(t *stream.Trailer) {
 	c.in.Finish(c.changeTrailer(t))
 }
 
-// answerWith notes that a filter of the request has ended the call.
-func (c *call) answerWith(e *filter.Ended) {
+// answerWith notes that a filter of the request has ended the call. It reports false if
+// the client is to have the rest of a message before that.
+func (c *call) answerWith(e *filter.Ended) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.answer = e
+	return !c.inside
 }
 
 // endOf says how the call ends that err broke off. If a filter did so, the client
 // gets what that has to say.
 func (c *call) endOf(err error) *stream.Trailer {
 	c.mu.Lock()
-	byFilter := c.answer
+	byFilter, torn := c.answer, c.inside
 	c.mu.Unlock()
-	if byFilter == nil && !errors.As(err, &byFilter) {
+	if torn || byFilter == nil && !errors.As(err, &byFilter) {
 		return c.failure(err).Trailer()
 	}
 	if err := c.sendAnswer(byFilter); err != nil {

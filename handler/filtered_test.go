@@ -840,6 +840,53 @@ func TestEveryCallHasItsEnd(t *testing.T) {
 	}
 }
 
+// A filter may end the goroutine that asks it, as the assertions of a test do. Its call
+// ends then, though the code that would end it does not run.
+func TestFiltersThatEndTheirGoroutine(t *testing.T) {
+	m := method(chat)
+	for point, f := range map[filter.Point]*filter.Filter{
+		filter.AtStart: m.OnStart(func(context.Context, *filter.Call) filter.Verdict {
+			runtime.Goexit()
+			return filter.Forward
+		}),
+		filter.AtRequest: m.OnRequest(func(context.Context, *filter.Call, *echo.EchoRequest) filter.Verdict {
+			runtime.Goexit()
+			return filter.Forward
+		}),
+		filter.AtHeader: m.OnHeader(func(context.Context, *filter.Call) filter.Verdict {
+			runtime.Goexit()
+			return filter.Forward
+		}),
+		filter.AtResponse: m.OnResponse(func(context.Context, *filter.Call, *echo.EchoReply) filter.Verdict {
+			runtime.Goexit()
+			return filter.Forward
+		}),
+		filter.AtEnd: m.OnEnd(func(context.Context, *filter.Call, *filter.End) { runtime.Goexit() }),
+	} {
+		for when, complete := range arrivals {
+			t.Run(point.String()+", "+when, func(t *testing.T) {
+				c := filteredCall{
+					t: t, method: chat, filters: []*filter.Filter{f}, in: texts("a"), out: texts("b"), complete: complete,
+					prepare: func(_ *client, a *answer) { a.awaitRequest = point == filter.AtRequest },
+				}
+				serve, over := c.start(), make(chan struct{})
+				go func() { // ends with the call
+					defer close(over)
+					serve()
+				}()
+				select {
+				case <-over:
+				case <-time.After(safety):
+					require.FailNow(t, "the call hangs")
+				}
+				require.NotNil(t, c.client.end, "the call must have ended")
+				requireFails(t, c.client.end, stream.Internal, stream.FilterFailed, "it ended its goroutine")
+				require.Zero(t, c.handler.ActiveCalls())
+			})
+		}
+	}
+}
+
 // Whether the backend has been asked by the time a message comes is chance where
 // a client may send any number of them, and does not decide what filters may do.
 func TestWhenFiltersCanChangeTheHead(t *testing.T) {

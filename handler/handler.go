@@ -111,6 +111,7 @@ type call struct {
 	ending   bool              // it is decided how the call ends
 	end      *stream.Trailer   // and it has been ended so, by abort
 	answer   *filter.Ended     // what a filter of the request ended the call with
+	inside   bool              // the client has a part of a message; see untorn
 
 	interrupt context.CancelFunc // ends the context of interceptors; nil if there are none
 }
@@ -314,7 +315,7 @@ func (h *Handler) begin(c *call) error {
 	}
 	c.run = c.chain.Begin(filter.CallInfo{
 		Request: c.in.Request(), Peer: c.in.Peer(), Cluster: c.target.Cluster.Name(), Route: c.target.Route,
-		Logger: h.opts.Logger,
+		Logger: h.opts.Logger, Exits: c.exit,
 	})
 	return c.run.Start(c.ctx)
 }
@@ -386,10 +387,13 @@ func (h *Handler) requestPieces(c *call, out *resend) pieces {
 
 func (h *Handler) responsePieces(c *call, out *resend, header *stream.Header) pieces {
 	f := h.frames(c, out, c.in, direction{out, stream.BackendProtocol})
-	if !c.filters(filter.Response) || header == nil {
-		return &f
+	switch {
+	case header != nil && c.filters(filter.Response):
+		return newFiltered(c, f, filter.Response, header.Encoding, header.ContentType)
+	case c.filters(filter.Request) && c.chain.Streams(filter.Request):
+		return &untorn{f, c}
 	}
-	return newFiltered(c, f, filter.Response, header.Encoding, header.ContentType)
+	return &f
 }
 
 func (h *Handler) frames(c *call, src source, to flusher, d direction) frames {
@@ -422,8 +426,9 @@ func (h *Handler) relayRequest(c *call, out stream.Outbound, request pieces) <-c
 		case errors.As(err, &unwanted):
 			// The backend wants no more; its answer says why.
 		case errors.As(err, &byFilter):
-			c.answerWith(byFilter)
-			out.Abort() // relayResponse comes back
+			if c.answerWith(byFilter) {
+				out.Abort() // relayResponse comes back
+			}
 		default:
 			c.abort(c.failure(err).Trailer())
 		}

@@ -40,7 +40,8 @@ func Find(name string) *Encoding { return encodings[name] }
 // Decompress returns what src holds, in memory of its own. The error is
 // ErrTooLong if that is more than limit bytes, of which little more are held.
 func (e *Encoding) Decompress(src []byte, limit int) ([]byte, error) {
-	r, done, err := e.decompress(bytes.NewReader(src))
+	in := bytes.NewReader(src)
+	r, done, err := e.decompress(in)
 	if err != nil {
 		return nil, err
 	}
@@ -52,8 +53,13 @@ func (e *Encoding) Decompress(src []byte, limit int) ([]byte, error) {
 	if out.Len() > limit {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLong, limit)
 	}
+	if in.Len() > 0 { // of deflate, which has no next member: filters would not see them
+		return nil, errBehind
+	}
 	return out.Bytes(), nil
 }
+
+var errBehind = errors.New("there are bytes behind the end of the compressed message")
 
 // Compress appends the compressed src to dst.
 func (e *Encoding) Compress(dst, src []byte) ([]byte, error) {

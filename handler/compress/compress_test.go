@@ -205,6 +205,26 @@ func TestBrokenMessages(t *testing.T) {
 
 // What has been decompressed is in memory of its own: neither the next message
 // nor what that came as changes it.
+// What is behind a compressed message is either part of it, as a further member of gzip
+// or frame of zstd is, or an error: filters see all that is sent on.
+func TestBytesBehindAMessage(t *testing.T) {
+	each(t, func(t *testing.T, name string, e *Encoding) {
+		text, err := e.Compress(nil, []byte("text"))
+		require.NoError(t, err)
+		for _, behind := range []string{"\x00", "garbage"} {
+			_, err := e.Decompress(append(bytes.Clone(text), behind...), 100)
+			require.Error(t, err)
+		}
+		got, err := e.Decompress(append(bytes.Clone(text), text...), 100)
+		if name == "deflate" {
+			require.ErrorIs(t, err, errBehind)
+			return
+		}
+		require.NoError(t, err)
+		require.Equal(t, "texttext", string(got))
+	})
+}
+
 func TestResultsAreOfTheCaller(t *testing.T) {
 	each(t, func(t *testing.T, name string, e *Encoding) {
 		src := compressed(t, name, "first")

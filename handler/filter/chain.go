@@ -82,11 +82,15 @@ type CallInfo struct {
 	Cluster string
 	Route   string
 	Logger  *slog.Logger // for filters that panic
+	// Exits is called when a filter ends its goroutine (runtime.Goexit), which is that of
+	// the Run's caller: nothing can keep it from ending, with no more than its deferred
+	// calls. nil is not called.
+	Exits func(error)
 }
 
 // Begin returns the chain at work on one call.
 func (ch *Chain) Begin(info CallInfo) *Run {
-	r := &Run{chain: ch, log: info.Logger}
+	r := &Run{chain: ch, log: info.Logger, exits: info.Exits}
 	r.shared = shared{request: info.Request, peer: info.Peer, cluster: info.Cluster, route: info.Route}
 	r.shared.requestHeader.Begin(slices.Clone(info.Request.Metadata))
 	r.requests = Call{shared: &r.shared, direction: Request}

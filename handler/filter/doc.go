@@ -19,5 +19,6 @@
 //
 // In each direction of a call one function runs at a time; the two directions
 // of a stream run beside each other. A function that takes its time holds up
-// its own stream, and one that panics ends its own call with INTERNAL.
+// its own stream, and one that panics, or ends its goroutine (runtime.Goexit, as
+// require.FailNow does in a test), ends its own call with INTERNAL.
 package filter

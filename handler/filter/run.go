@@ -25,6 +25,7 @@ type Run struct {
 	shared              shared
 	requests, responses Call
 	log                 *slog.Logger
+	exits               func(error)
 	asking              asking
 }
 
@@ -308,14 +309,18 @@ func (r *Run) end(f *Filter, v *Verdict) error {
 }
 
 // ask returns what f decides. One that panics, or makes something of no sense,
-// ends its call.
+// ends its call. One that ends its goroutine does so, too, and ask does not return.
 func (r *Run) ask(f *Filter, decide func() Verdict) (v Verdict, err error) {
+	returned := false
 	defer func() {
 		if p := recover(); p != nil {
 			err = r.panicked(f, p)
+		} else if !returned {
+			r.exited(f)
 		}
 	}()
 	v = decide()
+	returned = true
 	if v.mistaken != nil {
 		return v, mistake(f, v.mistaken.Error())
 	}
@@ -399,4 +404,12 @@ func failed(format string, args ...any) error {
 func (r *Run) panicked(f *Filter, p any) error {
 	r.log.Error("a filter panicked", "filter", f.name, "method", f.method, "panic", p, "stack", string(debug.Stack()))
 	return mistake(f, "it panicked")
+}
+
+// exited tells of f that it has ended its goroutine.
+func (r *Run) exited(f *Filter) {
+	r.log.Error("a filter ended its goroutine", "filter", f.name, "method", f.method, "stack", string(debug.Stack()))
+	if r.exits != nil {
+		r.exits(mistake(f, "it ended its goroutine"))
+	}
 }

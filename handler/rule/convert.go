@@ -160,11 +160,11 @@ func (s *schema) fill(m *dynamicpb.Message, v ref.Val) error {
 			return err
 		}
 	}
-	p, ok := v.Value().(proto.Message)
-	if !ok || p.ProtoReflect().Descriptor() != md {
+	from, ok := holder(v)
+	if !ok || from.Descriptor() != md {
 		return errType(v, string(md.FullName()))
 	}
-	proto.Merge(m, p)
+	proto.Merge(m, from.Interface())
 	return nil
 }
 

@@ -9,16 +9,19 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/decls"
 	"cel.dev/cel-go/common/functions"
+	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/common/types/traits"
 	"cel.dev/cel-go/interpreter"
+	"google.golang.org/protobuf/proto"
 )
 
 // costLimit is what the evaluation of one expression may cost, so that no
 // message makes a rule hang or take all memory. Each step costs 1, and 1 more for
 // every bytesPerCost bytes of a string and every element of a list that it is
-// about. 1,000,000 of it take a tenth of a second to one second.
+// about, and for every bytesPerCost bytes of a message that it decodes or has looked
+// through. 1,000,000 of it take a tenth of a second to one second.
 //
 // That limits loops. A step that is done once only takes time in proportion to
 // its message at most, but for functions that are guarded; so an expression
@@ -30,20 +33,21 @@ const costLimit = 1_000_000
 
 const bytesPerCost = 16
 
+// bytesPerDecoding is bytesPerCost for the message in a google.protobuf.Any, and for a
+// google.protobuf.Struct, which is encoded before that.
+const bytesPerDecoding = 4
+
 // errCost is what evaluating ends with that costs too much.
 var errCost = interpreter.EvalCancelledError{Cause: interpreter.CostLimitExceeded, Message: "cost limit exceeded"}
 
-// metering returns the option that counts the cost of a program if that has
-// loops. A cel.bind is one, too: by it values grow that are used several times.
-func metering(a *cel.Ast) []cel.ProgramOption {
+// hasLoop reports whether an expression has loops, and its program is metered. A
+// cel.bind is one, too: by it values grow that are used several times.
+func hasLoop(a *cel.Ast) bool {
 	loops := false
 	ast.PreOrderVisit(a.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
 		loops = loops || e.Kind() == ast.ComprehensionKind
 	}))
-	if !loops {
-		return nil
-	}
-	return []cel.ProgramOption{cel.CustomDecoratorV2(metered)}
+	return loops
 }
 
 // metered has a step of a program counted when it is done.
@@ -52,22 +56,42 @@ func metered(step interpreter.InterpretableV2) (interpreter.InterpretableV2, err
 	case *meteredAttribute, *meteredCall, interpreter.InterpretableConst:
 		return step, nil
 	case interpreter.InterpretableAttribute:
-		return &meteredAttribute{s}, nil
+		return &meteredAttribute{InterpretableAttribute: s}, nil
 	case interpreter.InterpretableCall:
+		if s.Function() != overloads.Size {
+			lookThrough(s.Args())
+		}
 		return &meteredCall{s}, nil
+	case interpreter.InterpretableConstructor:
+		lookThrough(s.InitVals())
 	}
 	return step, nil // is nothing but its parts, which are metered
+}
+
+// lookThrough has values be paid for with everything in them: a step compares or
+// copies them.
+func lookThrough(steps []interpreter.InterpretableV2) {
+	for _, step := range steps {
+		if a, ok := step.(*meteredAttribute); ok {
+			a.deep = true
+		}
+	}
 }
 
 // meteredAttribute is a variable, or what is selected of one.
 type meteredAttribute struct {
 	interpreter.InterpretableAttribute
+	deep bool // it is looked through
 }
 
 // Exec evaluates and counts the step.
 func (m *meteredAttribute) Exec(frame *interpreter.ExecutionFrame) ref.Val {
 	v := m.InterpretableAttribute.Exec(frame)
-	spend(frame, 1+textSize(v)/bytesPerCost+listSize(v))
+	cost := 1 + textSize(v)/bytesPerCost + listSize(v)
+	if m.deep {
+		cost += size(v) / bytesPerCost
+	}
+	spend(frame, cost)
 	return v
 }
 
@@ -98,9 +122,45 @@ func spend(frame *interpreter.ExecutionFrame, cost int) {
 	if !ok {
 		return // CEL evaluates what is constant when it makes the program
 	}
-	if a.cost += cost; a.cost > costLimit {
+	if !a.pay(cost) {
 		panic(errCost) // which the program returns as an error
 	}
+}
+
+// pay counts a cost, and reports whether that is within the limit.
+func (a *activation) pay(cost int) bool {
+	if a == nil || !a.metered {
+		return true
+	}
+	a.cost += cost
+	return a.cost <= costLimit
+}
+
+// size returns how many bytes the messages and texts in a message, a list, a map or an
+// optional value have, 0 for anything else.
+func size(v ref.Val) int {
+	n := 0
+	switch v := v.(type) {
+	case *message:
+		return proto.Size(v.m.Interface())
+	case *types.Optional:
+		if v.HasValue() {
+			return textSize(v.GetValue()) + size(v.GetValue())
+		}
+	case traits.MutableLister, traits.MutableMapper:
+		return 0
+	case traits.Lister:
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			e := it.Next()
+			n += textSize(e) + size(e)
+		}
+	case traits.Mapper:
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			e, _ := v.Find(it.Next())
+			n += textSize(e) + size(e)
+		}
+	}
+	return n
 }
 
 // textSize returns the length of a string or bytes in bytes, 0 for anything else.

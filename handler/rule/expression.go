@@ -22,6 +22,7 @@ type expression struct {
 	literal   ref.Val // the value of an expression that is nothing but that, else nil
 	source    *ast.SourceInfo
 	multiline bool
+	metered   bool // whether there is a limit to what it costs
 }
 
 // eval returns the expression's value. The error is for the client to know.
@@ -29,7 +30,7 @@ func (e *expression) eval(a *activation) (ref.Val, error) {
 	if e.literal != nil {
 		return e.literal, nil
 	}
-	a.cost = 0
+	a.cost, a.metered = 0, e.metered
 	v, _, err := e.program.Eval(a)
 	if err != nil {
 		return nil, e.failed(err)
@@ -88,7 +89,10 @@ func (c *compiler) compile(field, text string) (*expression, []*Error) {
 		e.literal = checked.NativeRep().Expr().AsLiteral()
 		return e, nil
 	}
-	options := append(metering(checked), cel.EvalOptions(cel.OptOptimize))
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	if e.metered = hasLoop(checked); e.metered {
+		options = append(options, cel.CustomDecoratorV2(metered))
+	}
 	var err error
 	if e.program, err = c.env.Program(checked, options...); err != nil {
 		return nil, []*Error{{Field: field, Problem: short(err.Error())}}

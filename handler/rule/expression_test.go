@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -117,6 +118,61 @@ func TestConditions(t *testing.T) {
 			}
 			assert.Equal(t, test.want, got)
 			assert.NotContains(t, got, "secret")
+		})
+	}
+}
+
+// TestCostOfMessages has steps that decode, compare or copy a message each time.
+func TestCostOfMessages(t *testing.T) {
+	m := allMessage(t, ``)
+	field := func(name string) protoreflect.FieldDescriptor {
+		return m.Descriptor().Fields().ByName(protoreflect.Name(name))
+	}
+	ints := m.Mutable(field("ints")).List()
+	for i := range 2_000 {
+		ints.Append(protoreflect.ValueOfInt32(int32(i)))
+	}
+	payload := m.Mutable(field("payload")).Message()
+	tags := payload.Mutable(payload.Descriptor().Fields().ByName("tags")).List()
+	for range 250 {
+		tags.Append(protoreflect.ValueOfString(strings.Repeat("tag", 33)))
+	}
+	m.Mutable(field("payloads")).List().Append(protoreflect.ValueOfMessage(payload))
+	packed, err := proto.Marshal(payload.Interface())
+	require.NoError(t, err)
+	any := m.Mutable(field("any")).Message()
+	any.Set(number(any, 1), protoreflect.ValueOfString("x/demo.v1.Payload"))
+	any.Set(number(any, 2), protoreflect.ValueOfBytes(packed))
+	m.Mutable(field("anys")).Map().Set(protoreflect.ValueOfString("a").MapKey(), protoreflect.ValueOfMessage(any))
+	json := m.Mutable(field("struct")).Message()
+	for i := range 50 {
+		value := json.NewField(number(json, 1)).Map().NewValue()
+		value.Message().Set(number(value.Message(), 3), protoreflect.ValueOfString(strings.Repeat("x", 300)))
+		json.Mutable(number(json, 1)).Map().Set(protoreflect.ValueOfString(strconv.Itoa(i)).MapKey(), value)
+	}
+
+	const tooLong = "it takes too long: cost limit exceeded"
+	for condition, want := range map[string]string{
+		`message.ints.all(i, message.any.count <= i)`:                                                   tooLong,
+		`message.ints.all(i, message.anys.a.count <= i)`:                                                tooLong,
+		`message.ints.all(i, message.anys.all(k, message.anys[k].count <= i))`:                          tooLong,
+		`message.ints.all(i, dyn(message).any.count <= i)`:                                              tooLong,
+		`message.ints.all(i, message.struct["1"] != string(i))`:                                         tooLong,
+		`message.ints.all(i, message.payload == message.payloads[0])`:                                   tooLong,
+		`message.ints.all(i, message.payloads == message.payloads)`:                                     tooLong,
+		`message.ints.all(i, message.payload in message.payloads)`:                                      tooLong,
+		`message.ints.all(i, Payload{inner: message.payload}.count == 0)`:                               tooLong,
+		`message.ints.all(i, optional.ofNonZeroValue(message.payload).hasValue())`:                      tooLong,
+		`message.ints.all(i, message.?payload == message.?payload)`:                                     tooLong,
+		`message.ints.all(i, message.payloads.size() == 1 && message.payload.count == 0)`:               met,
+		`message.ints.all(i, message.payloads.all(p, p.count <= i))`:                                    met,
+		`cel.bind(a, message.any, message.ints.all(i, a.count <= i))`:                                   met,
+		`message.any.count == 0 && message.struct["1"] != "" && message.payload == message.payloads[0]`: met,
+	} {
+		t.Run(condition, func(t *testing.T) {
+			c := begin(t, method("Unary"), nil, rejects(filter.AtRequest, condition))
+			got := c.pass(filter.Request, m)
+			assert.Contains(t, got, want)
 		})
 	}
 }

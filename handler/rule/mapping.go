@@ -101,7 +101,7 @@ func (m *mapping[E]) Value() any { return m }
 type fieldEntries struct {
 	m      protoreflect.Map
 	fd     protoreflect.FieldDescriptor
-	schema *schema
+	schema *values
 }
 
 func (f fieldEntries) len() int { return f.m.Len() }

@@ -44,7 +44,7 @@ func (p *program) filter(method string) *filter.Filter {
 
 // ask runs the program at any point but the end.
 func (p *program) ask(_ context.Context, c *filter.Call, m any) filter.Verdict {
-	r := newRun(c)
+	r := p.newRun(c)
 	defer r.release()
 	r.message, _ = m.(proto.Message)
 	met, err := p.decide(r)
@@ -66,7 +66,7 @@ func (p *program) ask(_ context.Context, c *filter.Call, m any) filter.Verdict {
 
 // end runs the program at the end.
 func (p *program) end(_ context.Context, c *filter.Call, end *filter.End) {
-	r := newRun(c)
+	r := p.newRun(c)
 	defer r.release()
 	r.activation.end = end
 	met, err := p.decide(r)
@@ -91,9 +91,10 @@ type run struct {
 
 var runs = sync.Pool{New: func() any { return new(run) }}
 
-func newRun(c *filter.Call) *run {
+func (p *program) newRun(c *filter.Call) *run {
 	r := runs.Get().(*run)
 	r.call = c
+	r.values = values{p.schema, &r.activation}
 	return r
 }
 

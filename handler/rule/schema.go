@@ -39,6 +39,8 @@ type schema struct {
 	base    types.Provider
 	adapter types.Adapter
 
+	unpaid *values // of what is outside of evaluations
+
 	mu     sync.Mutex // guards absent
 	absent []absent
 }
@@ -51,6 +53,7 @@ type absent struct {
 
 func newSchema(base *cel.Env, method protoreflect.MethodDescriptor, t Types) (*schema, *Error) {
 	s := &schema{types: t, base: base.CELTypeProvider(), adapter: base.CELTypeAdapter()}
+	s.unpaid = &values{schema: s}
 	if t == nil {
 		s.types = new(protoregistry.Types)
 	}
@@ -222,7 +225,7 @@ func (s *schema) FindStructFieldType(name, field string) (*types.FieldType, bool
 			if !ok {
 				return nil, errNoField
 			}
-			v := s.field(m, fd)
+			v := s.of(target).field(m, fd)
 			if err, failed := v.(*types.Err); failed {
 				return nil, err
 			}
@@ -234,10 +237,21 @@ func (s *schema) FindStructFieldType(name, field string) (*types.FieldType, bool
 // holder returns the message that an expression selects a field of. There is none
 // in null.
 func holder(target any) (protoreflect.Message, bool) {
-	if p, ok := target.(proto.Message); ok {
+	switch p := target.(type) {
+	case *message:
+		return p.m, true
+	case proto.Message:
 		return p.ProtoReflect(), true
 	}
 	return nil, false
+}
+
+// of returns what makes the values of the fields of a target.
+func (s *schema) of(target any) *values {
+	if m, ok := target.(*message); ok {
+		return m.schema
+	}
+	return s.unpaid
 }
 
 // forget forgets what expressions have asked for in vain.
@@ -287,7 +301,7 @@ func (s *schema) NewValue(name string, fields map[string]ref.Val) ref.Val {
 			m.Set(fd, converted)
 		}
 	}
-	return &message{m, s}
+	return &message{m, s.unpaid}
 }
 
 // fieldOf returns the field of that name, or of that JSON name, nil if there is

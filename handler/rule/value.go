@@ -19,7 +19,17 @@ import (
 )
 
 // NativeToValue returns the CEL value of what messages and CEL itself have.
-func (s *schema) NativeToValue(v any) ref.Val {
+func (s *schema) NativeToValue(v any) ref.Val { return s.unpaid.NativeToValue(v) }
+
+// values makes the values of an evaluation, which pays for what has to be decoded: a
+// value is made again each time that an expression asks for it.
+type values struct {
+	*schema
+	pays *activation // nil for nobody
+}
+
+// NativeToValue is the schema's.
+func (s *values) NativeToValue(v any) ref.Val {
 	switch v := v.(type) {
 	case ref.Val:
 		return v
@@ -34,7 +44,7 @@ func (s *schema) NativeToValue(v any) ref.Val {
 }
 
 // field returns the value of a field, the default if it is not set.
-func (s *schema) field(m protoreflect.Message, fd protoreflect.FieldDescriptor) ref.Val {
+func (s *values) field(m protoreflect.Message, fd protoreflect.FieldDescriptor) ref.Val {
 	v := m.Get(fd)
 	switch {
 	case fd.IsMap():
@@ -46,7 +56,7 @@ func (s *schema) field(m protoreflect.Message, fd protoreflect.FieldDescriptor) 
 }
 
 // singular returns the value of a field, or of an element of it.
-func (s *schema) singular(fd protoreflect.FieldDescriptor, v protoreflect.Value) ref.Val {
+func (s *values) singular(fd protoreflect.FieldDescriptor, v protoreflect.Value) ref.Val {
 	switch fd.Kind() {
 	case protoreflect.StringKind:
 		return types.String(v.String())
@@ -68,7 +78,7 @@ func (s *schema) singular(fd protoreflect.FieldDescriptor, v protoreflect.Value)
 
 // fromMessage returns the value of a message, which for some of package
 // google.protobuf is not a message.
-func (s *schema) fromMessage(m protoreflect.Message) ref.Val {
+func (s *values) fromMessage(m protoreflect.Message) ref.Val {
 	if wellKnown(m.Descriptor()) {
 		if v := s.fromWellKnown(m); v != nil {
 			return v
@@ -97,7 +107,7 @@ func wrapped(m protoreflect.MessageDescriptor) protoreflect.FieldDescriptor {
 }
 
 // fromWellKnown returns nil for a message that is nothing special.
-func (s *schema) fromWellKnown(m protoreflect.Message) ref.Val {
+func (s *values) fromWellKnown(m protoreflect.Message) ref.Val {
 	if value := wrapped(m.Descriptor()); value != nil {
 		if !m.IsValid() {
 			return types.NullValue
@@ -145,7 +155,7 @@ func secondsAndNanos(m protoreflect.Message) (seconds, nanos int64) {
 }
 
 // fromAny returns the message in an Any, null if there is none.
-func (s *schema) fromAny(m protoreflect.Message) ref.Val {
+func (s *values) fromAny(m protoreflect.Message) ref.Val {
 	url := m.Get(number(m, 1)).String()
 	if url == "" {
 		return types.NullValue
@@ -154,7 +164,11 @@ func (s *schema) fromAny(m protoreflect.Message) ref.Val {
 	if in == nil {
 		return types.WrapErr(errAny)
 	}
-	if err := s.unmarshal(m.Get(number(m, 2)).Bytes(), in); err != nil {
+	packed := m.Get(number(m, 2)).Bytes()
+	if !s.pays.pay(len(packed) / bytesPerDecoding) {
+		return types.WrapErr(errCost)
+	}
+	if err := s.unmarshal(packed, in); err != nil {
 		return types.WrapErr(errAny)
 	}
 	return s.fromMessage(in.ProtoReflect())
@@ -178,7 +192,10 @@ func (s *schema) byURL(url string) proto.Message {
 
 // transcoded returns the value that CEL makes of a message of the same type that
 // is linked into the program.
-func (s *schema) transcoded(from protoreflect.Message, to proto.Message) ref.Val {
+func (s *values) transcoded(from protoreflect.Message, to proto.Message) ref.Val {
+	if !s.pays.pay(proto.Size(from.Interface()) / bytesPerDecoding) {
+		return types.WrapErr(errCost)
+	}
 	if err := s.transcode(from.Interface(), to); err != nil {
 		return types.WrapErr(err)
 	}
@@ -212,7 +229,7 @@ func (s *schema) unmarshal(b []byte, m proto.Message) (err error) {
 // message is the value of a message in CEL.
 type message struct {
 	m      protoreflect.Message
-	schema *schema
+	schema *values
 }
 
 var (
@@ -253,8 +270,8 @@ func (m *message) ConvertToType(t ref.Type) ref.Val {
 // Equal reports whether other is the same message. One that is not set is as good
 // as one with nothing in it.
 func (m *message) Equal(other ref.Val) ref.Val {
-	o, ok := other.Value().(proto.Message)
-	return types.Bool(ok && proto.Equal(valid(m.m), valid(o.ProtoReflect())))
+	o, ok := holder(other)
+	return types.Bool(ok && proto.Equal(valid(m.m), valid(o)))
 }
 
 func valid(m protoreflect.Message) proto.Message {
@@ -267,8 +284,8 @@ func valid(m protoreflect.Message) proto.Message {
 // Type returns the message's type.
 func (m *message) Type() ref.Type { return types.NewObjectType(string(m.m.Descriptor().FullName())) }
 
-// Value returns the proto.Message.
-func (m *message) Value() any { return m.m.Interface() }
+// Value returns the message itself: who asks it for a field is to know who pays.
+func (m *message) Value() any { return m }
 
 // IsZeroValue reports whether nothing is set.
 func (m *message) IsZeroValue() bool { return proto.Size(m.m.Interface()) == 0 }

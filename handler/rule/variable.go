@@ -35,7 +35,7 @@ var (
 
 // variables are those that the package describes.
 var variables = []variable{
-	{messageVariable, nil, atMessages, func(a *activation) any { return a.message }},
+	{messageVariable, nil, atMessages, (*activation).messageValue},
 	{"metadata", stringMap, nil, func(a *activation) any { return firstValues(a.call.Incoming()) }},
 	{"metadata_all", stringsMap, nil, func(a *activation) any { return allValues(a.call.Incoming()) }},
 	{"method", cel.StringType, nil, func(a *activation) any { return types.String(a.call.Method()) }},
@@ -82,6 +82,9 @@ type activation struct {
 	call    *filter.Call
 	message proto.Message // nil at points without
 	end     *filter.End   // nil but at the end
+	values  values        // of the message
+	whole   message       // the message's value
+	metered bool          // whether the expression has a limit
 	cost    int           // of the expression, as far as it is evaluated; see metered
 }
 
@@ -100,6 +103,17 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		}
 	}
 	return nil, false
+}
+
+// messageValue returns the value of the message, which is made for every field that an
+// expression asks for.
+func (a *activation) messageValue() any {
+	m := a.message.ProtoReflect()
+	if wellKnown(m.Descriptor()) {
+		return a.values.fromMessage(m)
+	}
+	a.whole = message{m, &a.values}
+	return &a.whole
 }
 
 // Parent returns nil: there is nothing else to look at.
