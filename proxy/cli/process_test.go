@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,6 +104,19 @@ func TestTheBinary(t *testing.T) {
 		p.stderr.await(t, `msg=draining active_calls=1`)
 		p.signal(t, syscall.SIGTERM)
 		assert.Equal(t, 1, p.code(t), "%s", p.stderr)
+	})
+
+	t.Run("AHangupWhileItReadsItsConfigurationEndsNothing", func(t *testing.T) {
+		silent, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer silent.Close()
+		p := launch(t, binary, "serve", "-c", "etcd://"+silent.Addr().String()+"/kitexproxy/edge")
+		conn, err := silent.Accept()
+		require.NoError(t, err)
+		defer conn.Close()
+		p.signal(t, syscall.SIGHUP)
+		p.signal(t, syscall.SIGTERM)
+		assert.NotEqual(t, -1, p.code(t), "a signal has ended it: %v", p.cmd.ProcessState)
 	})
 }
 

@@ -2,7 +2,6 @@ package cli_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,20 +83,6 @@ func TestServeReloadsOnSIGHUP(t *testing.T) {
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
 	f.awaitNew(t, before, `msg=reloaded configuration=\S+ changes=0\n`)
 	checkCalls(t, f.address)
-}
-
-// To read a configuration may take a while, and a hangup meanwhile must not end the program.
-func TestSIGHUPWhileTheConfigurationIsRead(t *testing.T) {
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer silent.Close()
-	p := start(t, "serve", "-c", "etcd://"+silent.Addr().String()+"/kitexproxy/edge")
-	conn, err := silent.Accept()
-	require.NoError(t, err)
-	defer conn.Close()
-	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	p.stop()
-	p.code(t)
 }
 
 func TestABadFileChangesNothing(t *testing.T) {
