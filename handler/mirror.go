@@ -110,7 +110,7 @@ func (m *mirror) run() {
 	}
 	var writer sync.WaitGroup
 	writer.Go(func() { m.send(out) }) // ends with ctx
-	result := discard(out)
+	result := m.discard(out)
 	m.cancel()
 	out.Abort()
 	writer.Wait()
@@ -195,6 +195,13 @@ func (m *mirror) take() (queue [][]byte, ended bool) {
 	return queue, m.ended
 }
 
+// isComplete reports whether the whole request has come.
+func (m *mirror) isComplete() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended
+}
+
 // sent says that n bytes wait no longer.
 func (m *mirror) sent(n int) {
 	m.mu.Lock()
@@ -203,14 +210,14 @@ func (m *mirror) sent(n int) {
 }
 
 // discard reads a response to its end, and returns what it says of the instance.
-func discard(out stream.Outbound) cluster.Result {
+func (m *mirror) discard(out stream.Outbound) cluster.Result {
 	header, err := out.Header()
 	if err == nil {
 		response := pump{from: &frames{src: out, onWait: out}, write: func([]byte) error { return nil }}
 		err = response.run()
 	}
 	if err != nil {
-		return tries.ResultOfFailure(stream.AsFailure(err), header != nil)
+		return tries.ResultOfFailure(stream.AsFailure(err), header == nil && m.isComplete())
 	}
 	return tries.ResultOf(out.Trailer().Status.Code)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
@@ -29,7 +30,8 @@ import (
 type resend struct {
 	call     *call
 	backends Backends
-	keeps    int // how many bytes of the request are kept for sending it again
+	keeps    int         // how many bytes of the request are kept for sending it again
+	asked    atomic.Bool // the whole request has come
 
 	// What follows is the reader's.
 	ctx    context.Context    // of the attempts
@@ -216,7 +218,7 @@ func (r *resend) blame(err error) cluster.Result {
 	if errors.As(err, &byFilter) {
 		return cluster.Unknown
 	}
-	return tries.ResultOfFailure(r.call.failure(err), r.call.headed)
+	return tries.ResultOfFailure(r.call.failure(err), r.asked.Load() && !r.call.headed)
 }
 
 // mayTryNext reports whether another instance may do better.
@@ -331,6 +333,9 @@ func (r *resend) Ready(n int) bool         { return r.current().Ready(n) }
 func (r *resend) Trailer() *stream.Trailer { return r.current().Trailer() }
 
 func (r *resend) Write(b []byte, last bool) error {
+	if last {
+		r.asked.Store(true)
+	}
 	r.mu.Lock()
 	kept := !r.committed && r.sentBytes+len(b) <= r.keeps
 	if kept {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,8 +18,11 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/handler/handlertest/rawh2"
+	"github.com/kitexproxy/kitexproxy/handler/intercept"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
+	"github.com/kitexproxy/kitexproxy/proxy"
 )
 
 // requireShares checks that calls were spread by weight, within a part of each share.
@@ -320,4 +324,38 @@ func insecureClient(t testing.TB, target string) *grpc.ClientConn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = cc.Close() })
 	return cc
+}
+
+// Clients that give up are no fault of an instance's, unless it has had their whole
+// request and owes them an answer.
+func TestClusterEjectsWhoOwesAnAnswer(t *testing.T) {
+	pass := proxy.WithInterceptors(func(ctx context.Context, _ *intercept.Call, next intercept.Next) error { return next(ctx) })
+	for name, opts := range map[string][]proxy.Option{"frames": nil, "streams": {pass}} {
+		t.Run(name, func(t *testing.T) {
+			silent := func(s *rawh2.Stream) { <-s.Context().Done() }
+			cfg := faultConfig(startRaw(t, rawh2.Options{}, silent).Addr(), startRaw(t, rawh2.Options{}, silent).Addr())
+			cfg.Clusters["default"].Health = &conf.Health{Eject: &conf.Eject{
+				Consecutive: 3, MinCalls: 20, Interval: conf.Duration(time.Minute), For: conf.Duration(time.Hour), MaxPercent: 100,
+			}}
+			log, logged := withLog()
+			f := startFaultProxy(t, cfg, append(opts, logged)...)
+			client := f.dial(rawh2.Options{}) // which waits longer than it says
+			timedOut := func(complete bool) {
+				s, err := client.NewStream(append(rawh2.RequestFields(faultMethod, f.addr), rawh2.F("grpc-timeout", "20m")), false)
+				require.NoError(t, err)
+				require.NoError(t, s.Data(rawh2.Frame(0, []byte("x")), complete))
+				require.Equal(t, codes.DeadlineExceeded, f.result(s).code)
+			}
+
+			for range 6 { // three for each
+				timedOut(false)
+			}
+			f.settles()
+			require.NotContains(t, log.String(), "is taken out")
+			for ctx := f.safe(); ctx.Err() == nil && !strings.Contains(log.String(), "failures in a row: 3"); {
+				timedOut(true)
+			}
+			require.Contains(t, log.String(), "failures in a row: 3")
+		})
+	}
 }

@@ -132,7 +132,7 @@ func (c *call) fail(f *stream.Failure) {
 		return
 	}
 	if c.backend != nil {
-		c.backend.result = tries.ResultOfFailure(f, c.answered)
+		c.backend.result = tries.ResultOfFailure(f, c.request.ended && !c.answered)
 	}
 	var err error
 	t := f.Trailer()

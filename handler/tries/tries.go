@@ -111,13 +111,14 @@ func ResultOf(code stream.Code) cluster.Result {
 }
 
 // ResultOfFailure says what the end of a call that no instance has answered tells of
-// the one that was asked. answered is true if the response had begun.
-func ResultOfFailure(f *stream.Failure, answered bool) cluster.Result {
+// the one that was asked. owing is true if that had been sent the whole request, and
+// had not begun to answer: only then is it its fault that the call's time was over.
+func ResultOfFailure(f *stream.Failure, owing bool) cluster.Result {
 	switch f.Reason {
 	case stream.BackendUnreachable, stream.BackendDisconnected, stream.BackendReset, stream.BackendProtocol:
 		return cluster.Failed
 	case stream.DeadlinePassed, stream.RouteTimeout:
-		if !answered {
+		if owing {
 			return cluster.Failed
 		}
 	}

@@ -94,9 +94,9 @@ func TestResults(t *testing.T) {
 		}
 		assert.Equal(t, want, ResultOf(code), code)
 	}
-	for reason, want := range map[stream.Reason][2]cluster.Result{ // without and with a response
+	for reason, want := range map[stream.Reason][2]cluster.Result{ // without and with the whole request
 		stream.BackendReset:   {cluster.Failed, cluster.Failed},
-		stream.DeadlinePassed: {cluster.Failed, cluster.Unknown},
+		stream.DeadlinePassed: {cluster.Unknown, cluster.Failed},
 		stream.ClientCanceled: {cluster.Unknown, cluster.Unknown},
 		stream.Shutdown:       {cluster.Unknown, cluster.Unknown},
 	} {
