@@ -343,7 +343,7 @@ func TestClusterEjectsWhoOwesAnAnswer(t *testing.T) {
 			timedOut := func(complete bool) {
 				s, err := client.NewStream(append(rawh2.RequestFields(faultMethod, f.addr), rawh2.F("grpc-timeout", "20m")), false)
 				require.NoError(t, err)
-				require.NoError(t, s.Data(rawh2.Frame(0, []byte("x")), complete))
+				_ = s.Data(rawh2.Frame(0, []byte("x")), complete) // the time may be over by now
 				require.Equal(t, codes.DeadlineExceeded, f.result(s).code)
 			}
 
