@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/kitexproxy/kitexproxy/handler/filter"
@@ -30,8 +29,7 @@ import (
 type resend struct {
 	call     *call
 	backends Backends
-	keeps    int         // how many bytes of the request are kept for sending it again
-	asked    atomic.Bool // the whole request has come
+	keeps    int // how many bytes of the request are kept for sending it again
 
 	// What follows is the reader's.
 	ctx    context.Context    // of the attempts
@@ -47,7 +45,7 @@ type resend struct {
 	committed bool
 	sent      [][]byte // the request so far, until committed
 	sentBytes int
-	complete  bool // sent is the whole request
+	complete  bool // the whole request has come
 }
 
 // attempt is one stream to a backend for a call. It is closed by the reader.
@@ -218,7 +216,13 @@ func (r *resend) blame(err error) cluster.Result {
 	if errors.As(err, &byFilter) {
 		return cluster.Unknown
 	}
-	return tries.ResultOfFailure(r.call.failure(err), r.asked.Load() && !r.call.headed)
+	return tries.ResultOfFailure(r.call.failure(err), r.isComplete() && !r.call.headed)
+}
+
+func (r *resend) isComplete() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.complete
 }
 
 // mayTryNext reports whether another instance may do better.
@@ -333,15 +337,12 @@ func (r *resend) Ready(n int) bool         { return r.current().Ready(n) }
 func (r *resend) Trailer() *stream.Trailer { return r.current().Trailer() }
 
 func (r *resend) Write(b []byte, last bool) error {
-	if last {
-		r.asked.Store(true)
-	}
 	r.mu.Lock()
+	r.complete = last
 	kept := !r.committed && r.sentBytes+len(b) <= r.keeps
 	if kept {
 		r.sent = append(r.sent, b)
 		r.sentBytes += len(b)
-		r.complete = last
 	} else {
 		r.commitLocked()
 	}

@@ -9,27 +9,21 @@ type untorn struct {
 }
 
 func (u *untorn) next() ([]byte, error) {
-	if u.left == 0 {
-		if err := u.call.betweenMessages(); err != nil {
+	between := u.left == 0
+	if between {
+		if err := u.call.noteInside(false); err != nil {
 			return nil, err
 		}
 	}
-	begins := u.left == 0
 	b, err := u.frames.next()
-	if err == nil && begins && u.left > 0 {
-		err = u.call.insideMessage()
+	if err == nil && between && u.left > 0 {
+		err = u.call.noteInside(true)
 	}
 	return b, err
 }
 
-// betweenMessages notes that the client has all of the messages that it has any of. The
-// error is how a filter of the request has ended the call, if one has.
-func (c *call) betweenMessages() error { return c.noteInside(false) }
-
-// insideMessage notes that the client gets the first part of a message; see
-// betweenMessages.
-func (c *call) insideMessage() error { return c.noteInside(true) }
-
+// noteInside notes whether the client has, or gets now, a part of a message without its
+// end. The error is how a filter of the request has ended the call, if one has.
 func (c *call) noteInside(inside bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
