@@ -28,7 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // pair starts a server with a script and a client connected to it.
 func pair(t *testing.T, server, client Options, script func(*Stream)) (*Server, *Conn) {
 	t.Helper()
-	s, err := Listen("", server, script)
+	return pairAt(t, "", server, client, script)
+}
+
+// pairAt is pair with a server at addr.
+func pairAt(t *testing.T, addr string, server, client Options, script func(*Stream)) (*Server, *Conn) {
+	t.Helper()
+	s, err := Listen(addr, server, script)
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	c, err := Dial(t.Context(), s.Addr(), client)
@@ -220,25 +226,15 @@ func TestAbortIsATCPReset(t *testing.T) {
 }
 
 func TestServerComesBackOnItsPort(t *testing.T) {
-	first, err := Listen(loopback.Free(t), Options{}, echo)
-	require.NoError(t, err)
-	defer first.Close()
-	c, err := Dial(t.Context(), first.Addr(), Options{})
-	require.NoError(t, err)
-	defer c.Close()
-	_, err = open(t, c, true).AwaitReply(t.Context())
+	first, c := pairAt(t, loopback.Free(t), Options{}, Options{}, echo)
+	_, err := open(t, c, true).AwaitReply(t.Context())
 	require.NoError(t, err)
 	first.Close()
 	_, err = Dial(t.Context(), first.Addr(), Options{})
 	require.Error(t, err)
 
-	second, err := Listen(first.Addr(), Options{}, echo)
-	require.NoError(t, err)
-	defer second.Close()
-	c2, err := Dial(t.Context(), first.Addr(), Options{})
-	require.NoError(t, err)
-	defer c2.Close()
-	_, err = open(t, c2, true).AwaitReply(t.Context())
+	_, c = pairAt(t, first.Addr(), Options{}, Options{}, echo)
+	_, err = open(t, c, true).AwaitReply(t.Context())
 	require.NoError(t, err)
 }
 
