@@ -202,45 +202,38 @@ func TestClusterLimitsCalls(t *testing.T) {
 
 func TestClusterLimitsPending(t *testing.T) {
 	b := startNamed(t, "b", nil)
-	f := startWith(t, func(c *conf.Cluster) {
-		c.Connections, c.Pool.StreamsPerConnection, c.Limits.Pending = 1, 1, 1
-	}, b)
-	open := f.stream()
-	_, err := open.Header()
-	require.NoError(t, err)
-	// One more may wait. Of two, the other one ends at once.
-	results := make(chan callResult, 2)
-	for range 2 {
-		go func() { results <- f.call(f.safe(), faultMethod, []byte("x")) }()
-	}
-	requireFailure(t, <-results, codes.Unavailable, stream.Overloaded, "limits.pending")
-	require.NoError(t, open.CloseSend())
-	_, err = receiveAll(open)
-	require.NoError(t, err)
-	requireOK(t, <-results, []byte("x"))
+	startWith(t, oneAndOneWaiting, b).requireOneWaits()
 }
 
 // What is too much for a cluster ends at once, also where a route has such codes retried.
 func TestClusterLimitsAreNotRetried(t *testing.T) {
-	b := startNamed(t, "b", nil)
-	cfg := faultConfig()
-	cfg.Clusters["default"] = conf.NewCluster(b.addr)
-	c := cfg.Clusters["default"]
-	c.Connections, c.Pool.StreamsPerConnection, c.Limits.Pending = 1, 1, 1
+	cfg := faultConfig(startNamed(t, "b", nil).addr)
+	oneAndOneWaiting(cfg.Clusters["default"])
 	retrying(func(r *conf.Retry) { r.Backoff, r.MaxBackoff = conf.Duration(time.Minute), conf.Duration(time.Minute) })(cfg)
-	f := startCluster(t, cfg)
+	startCluster(t, cfg).requireOneWaits()
+}
+
+// oneAndOneWaiting lets a cluster have one call, and one that waits.
+func oneAndOneWaiting(c *conf.Cluster) {
+	c.Connections, c.Pool.StreamsPerConnection, c.Limits.Pending = 1, 1, 1
+}
+
+// requireOneWaits checks that of two calls beside a running one, one waits for that, and
+// the other one ends at once.
+func (f *clusterProxy) requireOneWaits() {
+	f.t.Helper()
 	open := f.stream()
 	_, err := open.Header()
-	require.NoError(t, err)
+	require.NoError(f.t, err)
 	results := make(chan callResult, 2)
-	for range 2 { // one more may wait
+	for range 2 {
 		go func() { results <- f.call(f.safe(), faultMethod, []byte("x")) }()
 	}
-	requireFailure(t, <-results, codes.Unavailable, stream.Overloaded, "limits.pending")
-	require.NoError(t, open.CloseSend())
+	requireFailure(f.t, <-results, codes.Unavailable, stream.Overloaded, "limits.pending")
+	require.NoError(f.t, open.CloseSend())
 	_, err = receiveAll(open)
-	require.NoError(t, err)
-	requireOK(t, <-results, []byte("x"))
+	require.NoError(f.t, err)
+	requireOK(f.t, <-results, []byte("x"))
 }
 
 // The instances that a file names come and go, and no call fails.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // startErrors returns the lines of what New, NewRelay and Plan all refuse a
@@ -68,7 +69,7 @@ func TestDynamicStartErrors(t *testing.T) {
 			[]string{`proxy.yaml:14:9: routes[0].rules[0].if: "message.mesage == \"x\"" column 8: …"mesage"; did you mean "message"?`},
 		},
 		"a cluster that is not configured": {
-			echoSchema + "routes:\n" + routeOf("method: /kitexproxy.echo.v1.Echo/Unary", "echo", `- {name: a, on: start, cluster: '"othre"'}`),
+			echoSchema + "routes:\n" + proxytest.Route("method: /kitexproxy.echo.v1.Echo/Unary", "echo", `- {name: a, on: start, cluster: '"othre"'}`),
 			[]string{`proxy.yaml:12:30: routes[0].rules[0].cluster: "\"othre\"" is no cluster that is configured; did you mean "other"?`},
 		},
 		"for all methods of a service, once": {
@@ -155,11 +156,11 @@ routes:
 			[]string{"proxy.yaml:12:55: routes[0].rules[0].clear[0]: ", "proxy.yaml:13:52: routes[0].rules[1].clear[0]: "},
 		},
 		"a service that the schema has not": {
-			echoSchema + "routes:\n" + routeOf("service: kitexproxy.echo.v1.Ekho", "echo", ""),
+			echoSchema + "routes:\n" + proxytest.Route("service: kitexproxy.echo.v1.Ekho", "echo", ""),
 			[]string{`proxy.yaml:10:5: routes[0].schema: "echo" has no service kitexproxy.echo.v1.Ekho`},
 		},
 		"a method that the schema has not": {
-			echoSchema + "routes:\n" + routeOf("method: /kitexproxy.echo.v1.Echo/None", "echo", "- {name: a, on: start, reject: {code: ABORTED}}"),
+			echoSchema + "routes:\n" + proxytest.Route("method: /kitexproxy.echo.v1.Echo/None", "echo", "- {name: a, on: start, reject: {code: ABORTED}}"),
 			[]string{`proxy.yaml:10:5: routes[0].schema: "echo" has no method /kitexproxy.echo.v1.Echo/None`},
 		},
 		"a schema without any method": {
@@ -206,7 +207,7 @@ func TestDynamicStartErrorsAreBounded(t *testing.T) {
 		messages.WriteString("message R" + name + " {}\n")
 	}
 	file := writeProto(t, `syntax = "proto3"; package many; service S {`+methods.String()+"}\n"+messages.String())
-	lines := wrongYAML(t, "schemas: {many: {files: ["+file+"]}}\nroutes:\n"+routeOf("service: many.S", "many", "- {name: a, on: request, clear: [x]}"))
+	lines := wrongYAML(t, "schemas: {many: {files: ["+file+"]}}\nroutes:\n"+proxytest.Route("service: many.S", "many", "- {name: a, on: request, clear: [x]}"))
 	require.Len(t, lines, 21)
 	require.Contains(t, lines[0], "(method /many.S/Ma)")
 	require.Contains(t, lines[20], "routes[0].rules: have more problems; these are 20")

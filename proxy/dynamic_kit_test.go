@@ -22,6 +22,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/conf"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // The tests of dynamic mode put a proxy with rules between a client of grpc-go
@@ -218,18 +219,7 @@ func dynamicYAML(main, other, rest string) string {
 
 // echoRoute is a route with rules, or without, for the echo service.
 func echoRoute(rules string) string {
-	return "routes:\n" + routeOf("service: kitexproxy.echo.v1.Echo", "echo", rules)
-}
-
-func routeOf(match, schema, rules string) string {
-	return "  - match: {" + match + "}\n    cluster: main\n    mode: dynamic\n    schema: " + schema + "\n" + rulesOf("    ", rules)
-}
-
-func rulesOf(indent, rules string) string {
-	if rules = strings.TrimSpace(rules); rules == "" {
-		return ""
-	}
-	return indent + "rules:\n" + indent + "  " + strings.ReplaceAll(rules, "\n", "\n"+indent+"  ") + "\n"
+	return "routes:\n" + proxytest.Route("service: kitexproxy.echo.v1.Echo", "echo", rules)
 }
 
 // logBuffer keeps what is logged.

@@ -29,6 +29,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/schema"
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // types is what a backend tells by server reflection, for tests to change.
@@ -120,7 +121,7 @@ func startReflectedWithin(t testing.TB, wait time.Duration, main, types string, 
 	t.Helper()
 	d := &dynamicSetup{log: new(logBuffer)}
 	cfg := dynamicConfig(t, main, types, "schemas: {notes: {reflection: {cluster: other, refresh: "+refresh.String()+"}}}\nroutes:\n"+
-		routeOf("service: notes.v1.Notes", "notes", rules))
+		proxytest.Route("service: notes.v1.Notes", "notes", rules))
 	cfg.Timeouts.Connect = conf.Duration(wait) // what the start waits for a schema, too
 	d.faultProxy = startFaultProxy(t, cfg, proxy.WithLogger(d.log.logger()))
 	return d
@@ -242,8 +243,8 @@ func TestDynamicReflectionThatBreaksARuleIsRefused(t *testing.T) {
 	backend := startWitness(t, "main", ts.v1)
 	d := &dynamicSetup{log: new(logBuffer)}
 	cfg := dynamicConfig(t, backend.addr, backend.addr, "schemas: {notes: {reflection: {cluster: other, refresh: 1s}}}\nroutes:\n"+
-		routeOf("method: /notes.v1.Notes/Talk", "notes", `- {name: talk, on: request, clear: [nope]}`)+
-		routeOf("service: notes.v1.Notes", "notes", shoutNotes))
+		proxytest.Route("method: /notes.v1.Notes/Talk", "notes", `- {name: talk, on: request, clear: [nope]}`)+
+		proxytest.Route("service: notes.v1.Notes", "notes", shoutNotes))
 	cfg.Routes[0].Rules[0].Clear[0] = "text"
 	d.faultProxy = startFaultProxy(t, cfg, proxy.WithLogger(d.log.logger()))
 	require.Equal(t, "hello!", d.said(t, "hello"))
@@ -280,8 +281,8 @@ func TestDynamicReflectionThatBreaksARuleOfOneRoute(t *testing.T) {
 	ts := newTypes(t, noteFile("text", "1"))
 	backend := startWitness(t, "main", ts.v1)
 	cfg := dynamicConfig(t, backend.addr, backend.addr, "schemas: {notes: {reflection: {cluster: other, refresh: 1s}}}\nroutes:\n"+
-		routeOf("method: /notes.v1.Notes/Talk", "notes", `- {name: talk, on: request, clear: [text]}`)+
-		routeOf("service: notes.v1.Notes", "notes", shoutNotes))
+		proxytest.Route("method: /notes.v1.Notes/Talk", "notes", `- {name: talk, on: request, clear: [text]}`)+
+		proxytest.Route("service: notes.v1.Notes", "notes", shoutNotes))
 	d := &dynamicSetup{log: new(logBuffer)}
 	d.faultProxy = startFaultProxy(t, cfg, proxy.WithLogger(d.log.logger()))
 	before := ts.asked.Load()
@@ -321,7 +322,7 @@ func TestDynamicReflectionOfABackendWithoutIt(t *testing.T) {
 func TestDynamicReflectionOfAClusterWithInstancesDown(t *testing.T) {
 	backend := startWitness(t, "main", newTypes(t, noteFile("text", "1")).v1)
 	cfg := dynamicConfig(t, backend.addr, loopback.Free(t), "schemas: {notes: {reflection: {cluster: other}}}\nroutes:\n"+
-		routeOf("service: notes.v1.Notes", "notes", shoutNotes))
+		proxytest.Route("service: notes.v1.Notes", "notes", shoutNotes))
 	for range 5 {
 		cfg.Clusters["other"].Instances = append(cfg.Clusters["other"].Instances, loopback.Free(t))
 	}
@@ -338,7 +339,7 @@ func TestDynamicReflectionIsAskedForRulesOnly(t *testing.T) {
 	ts := newTypes(t, noteFile("text", "1"))
 	backend := startWitness(t, "main", ts.v1)
 	cfg := dynamicConfig(t, backend.addr, backend.addr, "schemas: {notes: {reflection: {cluster: other}}}\nroutes:\n"+
-		routeOf("service: notes.v1.Notes", "notes", ""))
+		proxytest.Route("service: notes.v1.Notes", "notes", ""))
 	d := &dynamicSetup{log: new(logBuffer)}
 	d.faultProxy = startFaultProxy(t, cfg, proxy.WithLogger(d.log.logger()))
 	require.Equal(t, "hello", d.said(t, "hello"))
@@ -356,7 +357,7 @@ func TestDynamicReflectionThatLosesAService(t *testing.T) {
 		reflectionv1.RegisterServerReflectionServer(s, reflection.NewServerV1(reflection.ServerOptions{Services: withholding, DescriptorResolver: withholding}))
 	})
 	cfg := dynamicConfig(t, backend.addr, backend.addr, "schemas: {notes: {reflection: {cluster: other, refresh: 1s}}}\ndefault:\n"+
-		"  cluster: main\n  mode: dynamic\n  schema: notes\n"+rulesOf("  ", `- {name: no, on: start, if: service == "notes.v1.Notes", reject: {code: ABORTED}}`))
+		"  cluster: main\n  mode: dynamic\n  schema: notes\n"+proxytest.Rules("  ", `- {name: no, on: start, if: service == "notes.v1.Notes", reject: {code: ABORTED}}`))
 	d := &dynamicSetup{log: new(logBuffer)}
 	d.faultProxy = startFaultProxy(t, cfg, proxy.WithLogger(d.log.logger()))
 	require.Equal(t, "Aborted", d.said(t, "hello"))
@@ -492,7 +493,7 @@ func TestDynamicReflectionLeavesNothing(t *testing.T) {
 	t.Run("of a relay", func(t *testing.T) {
 		backend := startWitness(t, "main", newTypes(t, noteFile("text", "1")).v1)
 		relay, err := proxy.NewRelay(dynamicConfig(t, backend.addr, backend.addr, "schemas: {notes: {reflection: {cluster: other}}}\nroutes:\n"+
-			routeOf("service: notes.v1.Notes", "notes", shoutNotes)), proxy.WithLogger(faultLogger()))
+			proxytest.Route("service: notes.v1.Notes", "notes", shoutNotes)), proxy.WithLogger(faultLogger()))
 		require.NoError(t, err)
 		relay.Shutdown(t.Context())
 		relay.Shutdown(t.Context())

@@ -24,6 +24,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/handler/stream"
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // ruleCase is one call, and what has become of it.
@@ -357,9 +358,9 @@ func TestDynamicRulesOfOneMethod(t *testing.T) {
 // their own each.
 func TestDynamicRoutes(t *testing.T) {
 	d := startDynamic(t, "routes:\n"+
-		routeOf("method: "+echoPrefix+"Unary", "echo", `- {name: a, on: request, set: {message: 'route + " " + message.message'}}`)+
-		routeOf("service: kitexproxy.echo.v1.Echo", "echo", `- {name: a, on: request, if: message.count > 0, set: {message: 'route + " " + message.message'}}`)+
-		"default:\n  cluster: other\n  mode: dynamic\n  schema: echo\n"+rulesOf("  ", "- {name: a, on: start, reject: {code: ABORTED}}"))
+		proxytest.Route("method: "+echoPrefix+"Unary", "echo", `- {name: a, on: request, set: {message: 'route + " " + message.message'}}`)+
+		proxytest.Route("service: kitexproxy.echo.v1.Echo", "echo", `- {name: a, on: request, if: message.count > 0, set: {message: 'route + " " + message.message'}}`)+
+		"default:\n  cluster: other\n  mode: dynamic\n  schema: echo\n"+proxytest.Rules("  ", "- {name: a, on: start, reject: {code: ABORTED}}"))
 	require.Equal(t, []string{"routes[0] x"}, d.invoke(t, "Unary", nil, say("x")).texts(t))
 	counted := &echo.EchoRequest{Message: "x", Count: 1}
 	require.Equal(t, []string{"routes[1] x"}, d.invoke(t, "Chat", nil, counted).texts(t))
@@ -389,7 +390,7 @@ func writeProto(t testing.TB, content string) string {
 
 func TestDynamicDefaultTakesAllMethodsOfItsSchema(t *testing.T) {
 	d := startDynamic(t, "  two: {files: ["+writeProto(t, twoServices)+"]}\ndefault:\n  cluster: main\n  mode: dynamic\n  schema: two\n"+
-		rulesOf("  ", "- {name: a, on: request, set: {text: 'method + \" \" + message.text'}}"))
+		proxytest.Rules("  ", "- {name: a, on: request, set: {text: 'method + \" \" + message.text'}}"))
 	text := func(s string) []byte {
 		return protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), s)
 	}
@@ -406,9 +407,9 @@ func TestDynamicDefaultTakesAllMethodsOfItsSchema(t *testing.T) {
 func TestDynamicRoutesBeforeTakeTheirMethods(t *testing.T) {
 	d := startDynamic(t, "  two: {files: ["+writeProto(t, twoServices)+"]}\nroutes:\n"+
 		"  - {match: {method: /two.v1.First/Do}, cluster: other}\n"+
-		routeOf("service: two.v1.First", "two", `- {name: streams only, on: response, if: message.size > 3, drop: true}`)+
+		proxytest.Route("service: two.v1.First", "two", `- {name: streams only, on: response, if: message.size > 3, drop: true}`)+
 		"  - {match: {service: two.v1.Second}, cluster: other}\n"+
-		"default:\n  cluster: main\n  mode: dynamic\n  schema: two\n"+rulesOf("  ", "- {name: a, on: request, set: {nothing: '1'}}"))
+		"default:\n  cluster: main\n  mode: dynamic\n  schema: two\n"+proxytest.Rules("  ", "- {name: a, on: request, set: {nothing: '1'}}"))
 	size := func(n uint64) []byte {
 		return protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), n)
 	}
@@ -433,7 +434,7 @@ func TestDynamicMethodThatTheSchemaLacks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := startDynamic(t, "  old: {files: ["+writeProto(t, `syntax = "proto3"; package kitexproxy.echo.v1;
 service Echo { rpc Unary(R) returns (R); } message R { string message = 1; }`)+"]}\nroutes:\n"+
-				routeOf("service: kitexproxy.echo.v1.Echo", "old", c.rules)+c.more)
+				proxytest.Route("service: kitexproxy.echo.v1.Echo", "old", c.rules)+c.more)
 			if c.rules != "" {
 				require.Equal(t, codes.Aborted, d.invoke(t, "Unary", nil, say("x")).code)
 			}
@@ -605,7 +606,7 @@ func TestDynamicEvaluationErrors(t *testing.T) {
 // Whatever comes, a rule does not panic.
 func TestDynamicNoiseMakesNoRulePanic(t *testing.T) {
 	d := startDynamic(t, "  two: {files: ["+writeProto(t, twoServices)+"]}\nroutes:\n"+
-		routeOf("service: two.v1.Second", "two", `- {name: a, on: request, if: 'has(message.inner) && message.inner.tags.exists(x, x.matches("a+"))', set: {inner.name: 'message.inner.tags[0]'}, clear: [size], redact: [inner.tags]}
+		proxytest.Route("service: two.v1.Second", "two", `- {name: a, on: request, if: 'has(message.inner) && message.inner.tags.exists(x, x.matches("a+"))', set: {inner.name: 'message.inner.tags[0]'}, clear: [size], redact: [inner.tags]}
 - {name: b, on: request, if: message.size > 10, set: {inner: 'null', text: 'string(message.size)'}}
 - {name: c, on: request, if: 'message == B{text: message.text}', metadata: {add: {x-bin: bytes(message.text)}}}
 - {name: d, on: response, if: size(message.text) % 2 == 0, set: {text: 'message.text + message.text'}}`))

@@ -11,6 +11,7 @@ import (
 	"github.com/kitexproxy/kitexproxy/kitex_gen/echo"
 	echosvc "github.com/kitexproxy/kitexproxy/kitex_gen/echo/echo"
 	"github.com/kitexproxy/kitexproxy/proxy"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 func planOf(t testing.TB, rest string, opts ...proxy.Option) []proxy.MethodPlan {
@@ -69,7 +70,7 @@ default: {cluster: other}
 func TestPlanOfDynamicMode(t *testing.T) {
 	plans := planOf(t, echoSchema+"routes:\n"+
 		"  - {match: {method: /kitexproxy.echo.v1.Echo/Collect}, cluster: other}\n"+
-		routeOf("service: kitexproxy.echo.v1.Echo", "echo", `- {name: late, on: end, metadata: {remove: [a]}}
+		proxytest.Route("service: kitexproxy.echo.v1.Echo", "echo", `- {name: late, on: end, metadata: {remove: [a]}}
 - {name: "a b", on: request, clear: [payload]}
 - {name: chat only, method: Chat, on: response, drop: true}
 - {name: early, on: start, cluster: '"other"'}`)+
@@ -90,10 +91,10 @@ func TestPlanOfDynamicMode(t *testing.T) {
 // What backends will tell is not known yet; what the rules are is.
 func TestPlanOfReflection(t *testing.T) {
 	plans := planOf(t, "schemas: {live: {reflection: {cluster: other}}}\nroutes:\n"+
-		routeOf("service: a.B", "live", `- {name: x, on: response, clear: [c]}
+		proxytest.Route("service: a.B", "live", `- {name: x, on: response, clear: [c]}
 - {name: y, on: end, metadata: {remove: [a]}}
 - {name: z, on: start, reject: {code: ABORTED}}`)+
-		routeOf("method: /c.D/E", "live", ""))
+		proxytest.Route("method: /c.D/E", "live", ""))
 	require.Equal(t, []proxy.MethodPlan{
 		{Method: "/c.D/E", Route: "routes[1]", Mode: conf.ModeDynamic, Cluster: "main", Schema: "schema live (reflection of cluster other)"},
 		{
@@ -109,7 +110,7 @@ func TestPlanOpensNoConnection(t *testing.T) {
 	ts := newTypes(t, noteFile("text", "1"))
 	backend := startWitness(t, "main", ts.v1)
 	_, err := proxy.Plan(dynamicConfig(t, backend.addr, backend.addr, "schemas: {live: {reflection: {cluster: main}}}\nroutes:\n"+
-		routeOf("service: notes.v1.Notes", "live", shoutNotes)))
+		proxytest.Route("service: notes.v1.Notes", "live", shoutNotes)))
 	require.NoError(t, err)
 	require.Zero(t, ts.asked.Load())
 }
@@ -124,7 +125,7 @@ func TestPlanRefusesWhatIsNotValid(t *testing.T) {
 // The frames of a method without rules do not go by way of messages, which costs
 // more: they have no filters.
 func TestPlanOfADynamicRouteWithRulesForOtherMethods(t *testing.T) {
-	plans := planOf(t, echoSchema+"routes:\n"+routeOf("service: kitexproxy.echo.v1.Echo", "echo", `- {name: x, method: Chat, on: request, drop: true}`))
+	plans := planOf(t, echoSchema+"routes:\n"+proxytest.Route("service: kitexproxy.echo.v1.Echo", "echo", `- {name: x, method: Chat, on: request, drop: true}`))
 	for _, p := range plans {
 		require.Equal(t, p.Method == echoPrefix+"Chat", len(p.Filters) > 0, "%+v", p)
 	}

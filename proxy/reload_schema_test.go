@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kitexproxy/kitexproxy/conf"
+	"github.com/kitexproxy/kitexproxy/proxy/proxytest"
 )
 
 // A schema that backends have told outlives a reload in which they do not answer.
@@ -18,7 +19,7 @@ func TestReloadKeepsWhatBackendsHaveToldOfTypes(t *testing.T) {
 	stop := (&witness{calls: make(chan *seen, 9)}).serve(ln, newTypes(t, noteFile("text", "1")).v1)
 	config := func(mark string) *conf.Config {
 		cfg := dynamicConfig(t, backend.addr, ln.Addr().String(), "schemas: {notes: {reflection: {cluster: other}}}\nroutes:\n"+
-			routeOf("service: notes.v1.Notes", "notes", `- {name: mark, on: request, set: {text: 'message.text + "`+mark+`"'}}`))
+			proxytest.Route("service: notes.v1.Notes", "notes", `- {name: mark, on: request, set: {text: 'message.text + "`+mark+`"'}}`))
 		cfg.Timeouts.Connect = conf.Duration(200 * time.Millisecond)
 		return cfg
 	}

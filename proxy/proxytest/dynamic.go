@@ -116,9 +116,9 @@ schemas:
   echo: {files: [`+write(t, "echo.proto", idl.Echo)+`]}
   interop: {`+interop+`}
 routes:
-`+routeOf("conformance.v1.Conformance", "any", anyRules)+
-		routeOf("kitexproxy.echo.v1.Echo", "echo", echoed)+
-		routeOf("grpc.testing.TestService", "interop", tested)+
+`+Route("service: conformance.v1.Conformance", "any", anyRules)+
+		Route("service: kitexproxy.echo.v1.Echo", "echo", echoed)+
+		Route("service: grpc.testing.TestService", "interop", tested)+
 		"default: {cluster: main}\n"))
 	require.NoError(t, err)
 	cfg.Transport = w.Transport
@@ -129,11 +129,18 @@ routes:
 	return cfg
 }
 
-// routeOf is a service's route in dynamic mode.
-func routeOf(service, schema, rules string) string {
-	const indent = "      "
-	return "  - match: {service: " + service + "}\n    cluster: main\n    mode: dynamic\n    schema: " + schema +
-		"\n    rules:\n" + indent + strings.ReplaceAll(strings.TrimSpace(rules), "\n", "\n"+indent) + "\n"
+// Route is a route in dynamic mode to the cluster main, as YAML in a list of routes.
+func Route(match, schema, rules string) string {
+	return "  - match: {" + match + "}\n    cluster: main\n    mode: dynamic\n    schema: " + schema + "\n" + Rules("    ", rules)
+}
+
+// Rules are the rules of a route, as YAML whose lines begin with indent; "" if there are
+// none.
+func Rules(indent, rules string) string {
+	if rules = strings.TrimSpace(rules); rules == "" {
+		return ""
+	}
+	return indent + "rules:\n" + indent + "  " + strings.ReplaceAll(rules, "\n", "\n"+indent+"  ") + "\n"
 }
 
 // write writes a file for the test, and returns its path.
